@@ -1,0 +1,111 @@
+//! The lower seam of this crate: where the bytes are.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::Result;
+
+/// Where a store keeps its bytes: immutable named objects, and one small cell that is written conditionally.
+///
+/// All methods block; the store calls them from worker threads only. Names are 1 to 200 bytes of lower-case ASCII
+/// letters, digits, `-`, `.` and at most three `/`, so that every backend can use them as they are.
+///
+/// # Contract
+///
+/// - *Durable.* When `put`, `delete` or `swap` returns `Ok`, its effect survives a crash of the machine. A call that
+///   failed or was cut off has happened wholly or not at all.
+/// - *Immutable.* `put` to a name that exists with the same bytes is `Ok`; with other bytes it is an error, and the old
+///   bytes stay.
+/// - *Consistent.* A `get`, `get_range`, `list` or `load` that starts after a write returned sees that write.
+/// - *Conditional.* `swap` writes the cell only if it still holds `expected`; of several concurrent calls with the same
+///   expectation exactly one succeeds.
+/// - *Honest errors.* A missing object is [`Error::NotFound`](crate::Error::NotFound); `delete` of a missing object is
+///   `Ok`, so that it can be repeated.
+pub trait ObjectBackend: fmt::Debug + Send + Sync {
+    /// The name under which this kind of backend is recorded in what it creates.
+    fn name(&self) -> &'static str;
+
+    /// Where it is, for messages.
+    fn location(&self) -> String;
+
+    /// Stores an object.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// The whole object.
+    fn get(&self, name: &str) -> Result<Vec<u8>>;
+
+    /// A part of an object. A range beyond its end is [`Error::Damaged`](crate::Error::Damaged).
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>>;
+
+    /// Names and sizes of all objects whose name starts with `prefix`, sorted by name.
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>>;
+
+    /// Removes an object.
+    fn delete(&self, name: &str) -> Result<()>;
+
+    /// The cell `name`; `None` before it is first written. Cells are not listed as objects.
+    fn load(&self, name: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Writes the cell `name` if it still holds `expected`. `Ok(false)` if it holds something else.
+    fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool>;
+}
+
+/// An object's name and size.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectInfo {
+    /// The name.
+    pub name: String,
+    /// The size in bytes.
+    pub size_bytes: u64,
+}
+
+/// Forwards every method to what a smart pointer holds.
+macro_rules! forward_object_backend {
+    ($pointer:ident) => {
+        #[deny(
+            clippy::missing_trait_methods,
+            reason = "a forwarding wrapper must not fall back to a default"
+        )]
+        impl<B: ObjectBackend + ?Sized> ObjectBackend for $pointer<B> {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+
+            fn location(&self) -> String {
+                (**self).location()
+            }
+
+            fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+                (**self).put(name, bytes)
+            }
+
+            fn get(&self, name: &str) -> Result<Vec<u8>> {
+                (**self).get(name)
+            }
+
+            fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>> {
+                (**self).get_range(name, range)
+            }
+
+            fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
+                (**self).list(prefix)
+            }
+
+            fn delete(&self, name: &str) -> Result<()> {
+                (**self).delete(name)
+            }
+
+            fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
+                (**self).load(name)
+            }
+
+            fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
+                (**self).swap(name, expected, new)
+            }
+        }
+    };
+}
+
+forward_object_backend!(Arc);
+forward_object_backend!(Box);
