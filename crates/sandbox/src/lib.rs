@@ -1,1 +1,9 @@
-//! -
+//! Running untrusted commands under limits, and rules about what an edit may touch.
+
+mod error;
+mod guard;
+mod sandbox;
+
+pub use error::{Error, Result};
+pub use guard::{Edit, Guard, Violation, ViolationKind};
+pub use sandbox::{Capabilities, Captured, CommandOutcome, CommandSpec, Ending, Limits, Sandbox, Wall};
