@@ -1,0 +1,86 @@
+//! Whoever tests and measures a version.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use evoseal_safety::EvaluationFault;
+use evoseal_types::{MetricSamples, TestReport, VersionId};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// A version that is laid out in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionInPlace {
+    /// The version.
+    pub version_id: VersionId,
+    /// The directory that holds it. Ignored files, such as build caches, may lie there from earlier evaluations.
+    pub directory: PathBuf,
+}
+
+/// What is to be evaluated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationRequest {
+    /// The version to test and measure.
+    pub candidate: VersionInPlace,
+    /// The version to measure beside it; `None` when the first version is evaluated by itself.
+    pub incumbent: Option<VersionInPlace>,
+    /// The iteration; 0 for the first version.
+    pub iteration: u64,
+    /// A folder of the run, outside both versions, where the evaluator may leave files.
+    pub run_directory: PathBuf,
+}
+
+/// What was observed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Test results of the candidate.
+    pub test_results: Vec<TestReport>,
+    /// Measurements of the candidate.
+    pub metrics: Vec<MetricSamples>,
+    /// Measurements of the incumbent; empty if there was none.
+    pub incumbent_metrics: Vec<MetricSamples>,
+    /// Whether sample `i` of one side was measured right beside sample `i` of the other.
+    pub paired: bool,
+    /// What kept results from counting. An evaluation that could not be finished is not an error but a fault here.
+    pub faults: Vec<EvaluationFault>,
+}
+
+/// Tests and measures versions.
+///
+/// # Contract
+///
+/// - *Complete.* A step that failed, crashed or ran out of time is a fault or a test report that says so, never left out.
+///   After a failed step the later ones may be skipped.
+/// - *Side by side.* With an incumbent, both are measured in turns under the same conditions, so that the machine's drift
+///   cancels.
+/// - *Read only.* The evaluator may leave build output in the two directories, but no entry that a checkpoint captures
+///   counts: the pipeline restores what it finds changed.
+/// - *Cancel safety.* The returned future may be dropped at any time; no process it started survives.
+/// - *Errors* mean that the evaluation could not be made at all; they are failed iterations.
+#[async_trait]
+pub trait Evaluator: fmt::Debug + Send + Sync {
+    /// Evaluates.
+    async fn evaluate(&self, request: &EvaluationRequest) -> Result<Evaluation>;
+}
+
+/// Forwards every method to what a smart pointer holds.
+macro_rules! forward_evaluator {
+    ($pointer:ident) => {
+        #[async_trait]
+        #[deny(
+            clippy::missing_trait_methods,
+            reason = "a forwarding wrapper must not fall back to a default"
+        )]
+        impl<E: Evaluator + ?Sized> Evaluator for $pointer<E> {
+            async fn evaluate(&self, request: &EvaluationRequest) -> Result<Evaluation> {
+                (**self).evaluate(request).await
+            }
+        }
+    };
+}
+
+forward_evaluator!(Arc);
+forward_evaluator!(Box);

@@ -1,0 +1,131 @@
+//! Everything that a decision is based on.
+
+use std::fmt;
+
+use evoseal_regression::Assessment;
+use evoseal_sandbox::Violation;
+use evoseal_types::{MetricSamples, Objective, TestReport, VersionId};
+use serde::{Deserialize, Serialize};
+
+/// What happened while a version was evaluated that keeps its results from counting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvaluationFault {
+    /// What kind of fault.
+    pub kind: FaultKind,
+    /// In which step: `build`, `test`, `measure`, or a name of the evaluator's.
+    pub stage: String,
+    /// Whose evaluation it was: the incumbent's faults say nothing about the candidate, but leave nothing to compare.
+    pub subject: Subject,
+    /// What was said, cut to a bounded length.
+    pub message: String,
+}
+
+/// The kinds of [`EvaluationFault`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// A step exited with a failure where only success counts, such as a build.
+    Failed,
+    /// A step ran out of time.
+    TimedOut,
+    /// A step was ended by a signal.
+    Crashed,
+    /// What a step printed or wrote cannot be read, or contradicts itself.
+    Unreadable,
+    /// A step could not be started: a missing program, no space, no permission.
+    NotRun,
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Failed => "failed",
+            Self::TimedOut => "timed out",
+            Self::Crashed => "crashed",
+            Self::Unreadable => "gave unreadable results",
+            Self::NotRun => "could not be run",
+        })
+    }
+}
+
+/// Which of the two versions of a comparison is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// The version that is judged.
+    Candidate,
+    /// The accepted version that it is compared with.
+    Incumbent,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Candidate => "candidate",
+            Self::Incumbent => "incumbent",
+        })
+    }
+}
+
+/// A wish to judge a version: who it is, what it is compared with, and what was observed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRequest {
+    /// The accepted version; `None` where the very first version is judged by itself.
+    pub current_version_id: Option<VersionId>,
+    /// The version that is judged.
+    pub new_version_id: VersionId,
+    /// What was observed.
+    pub observations: Observations,
+    /// What the run tries to improve, if it says so.
+    pub objective: Option<Objective>,
+}
+
+/// What guards, tests and measurements said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observations {
+    /// Objections of guards to the edit.
+    pub violations: Vec<Violation>,
+    /// What went wrong while evaluating.
+    pub faults: Vec<EvaluationFault>,
+    /// Test results of the candidate.
+    pub test_results: Vec<TestReport>,
+    /// Test results of the incumbent, where known: a test that passed there must not be missing now.
+    pub incumbent_test_results: Vec<TestReport>,
+    /// Measurements of the candidate.
+    pub metrics: Vec<MetricSamples>,
+    /// Measurements of the incumbent, made beside those of the candidate.
+    pub incumbent_metrics: Vec<MetricSamples>,
+    /// Whether sample `i` of one side was measured right beside sample `i` of the other.
+    pub paired: bool,
+}
+
+/// The input of a [`DecisionPolicy`](crate::DecisionPolicy): the observations and what the detector made of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// What was asked.
+    pub request: ValidationRequest,
+    /// What the detector said.
+    pub judgement: Judgement,
+}
+
+/// What the detector said about the measurements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Judgement {
+    /// It compared them.
+    Assessed(Assessment),
+    /// It was not asked: harder evidence stands against the version already, or there is no incumbent.
+    NotAsked,
+    /// It failed. This is never "no regression".
+    Failed(String),
+}
+
+impl Judgement {
+    /// The assessment, if there is one.
+    pub fn assessment(&self) -> Option<&Assessment> {
+        match self {
+            Self::Assessed(assessment) => Some(assessment),
+            Self::NotAsked | Self::Failed(_) => None,
+        }
+    }
+}
