@@ -18,6 +18,7 @@
 //! This crate does no I/O and has no asynchronous code. Its only trait is [`Clock`], so that everything that needs the
 //! time can be given a clock that a test moves.
 
+pub mod any_float;
 mod digest;
 mod error;
 mod id;

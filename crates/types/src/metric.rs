@@ -139,7 +139,7 @@ pub struct Sample {
     pub iteration: u32,
     /// The value, in the metric's unit. It may be non-finite: what a program printed is recorded as it is, and the
     /// judgement names it. JSON, which has no such numbers, holds it as the text `NaN`, `inf` or `-inf`.
-    #[serde(with = "any_float")]
+    #[serde(with = "crate::any_float")]
     pub value: f64,
 }
 
@@ -191,6 +191,7 @@ impl MetricSamples {
 /// A change is `(candidate - incumbent) / |incumbent|`. It is a regression when it exceeds `threshold` in the harmful
 /// `direction`, and critical when it exceeds `critical`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "`threshold` is the published key beside `critical` and `direction`")]
 pub struct Threshold {
     threshold: f64,
     critical: f64,
@@ -256,58 +257,6 @@ pub struct Objective {
     pub metric: MetricName,
     /// The harmful direction: `increase` for a metric to be minimised.
     pub direction: Direction,
-}
-
-/// Floats in JSON, the non-finite ones as text.
-mod any_float {
-    use serde::{Deserializer, Serializer, de};
-    use std::fmt;
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        if value.is_finite() || !serializer.is_human_readable() {
-            serializer.serialize_f64(*value)
-        } else {
-            serializer.collect_str(value)
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        struct Float;
-        impl de::Visitor<'_> for Float {
-            type Value = f64;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number, \"NaN\", \"inf\" or \"-inf\"")
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<f64, E> {
-                Ok(value)
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<f64, E> {
-                Ok(value as f64)
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<f64, E> {
-                Ok(value as f64)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<f64, E> {
-                match text {
-                    "NaN" => Ok(f64::NAN),
-                    "inf" => Ok(f64::INFINITY),
-                    "-inf" => Ok(f64::NEG_INFINITY),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-        if deserializer.is_human_readable() {
-            deserializer.deserialize_any(Float)
-        } else {
-            deserializer.deserialize_f64(Float)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,391 @@
+//! The standard decision: published score and severities, hard evidence first, closed on every gap.
+
+use std::collections::BTreeSet;
+
+use evoseal_regression::{DataProblem, Finding, Verdict};
+use evoseal_sandbox::ViolationKind;
+use evoseal_types::{Objective, Severity, TestReport, TestStatus};
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
+use crate::evidence::{Evidence, FaultKind, Judgement, Subject};
+use crate::{Error, Result};
+
+/// The thresholds of [`StandardPolicy`], checked.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PolicyThresholds {
+    /// The lowest safety score that is accepted, 0 to 1.
+    pub minimum_safety_score: f64,
+    /// The lowest severity of a regression that rejects a version.
+    pub reject_severity: Severity,
+    /// The lowest severity of a regression that rolls a version back; not below `reject_severity`.
+    pub rollback_severity: Severity,
+    /// Whether a version must improve the objective, where there is one.
+    pub require_improvement: bool,
+    /// How sure the improvement must be, 0 to 100, besides the verdict.
+    pub min_improvement_score: f64,
+}
+
+impl Default for PolicyThresholds {
+    fn default() -> Self {
+        Self {
+            minimum_safety_score: 0.8,
+            reject_severity: Severity::Low,
+            rollback_severity: Severity::Critical,
+            require_improvement: true,
+            min_improvement_score: 70.0,
+        }
+    }
+}
+
+/// Decides by the rules in the order of [`Rule`]; the harshest outcome wins and every objection is listed.
+///
+/// A metric counts as no worse when its verdict is improved or equivalent, or when the harmful end of its interval lies
+/// within the threshold: how good it might be does not have to be known. Where the objective is set and improvement is
+/// required, its verdict must be improved and `improvement_score` must reach the minimum; that score is
+/// `100 * (1 - p / 2)` for a change in the good direction and `100 * p / 2` otherwise, with the two-sided p-value of the
+/// comparison (the confidence of the one-sided test, in percent).
+///
+/// ```
+/// use evoseal_safety::{DecisionPolicy, Evidence, Judgement, Observations, Outcome, StandardPolicy, ValidationRequest};
+/// use evoseal_types::{TestReport, VersionId};
+///
+/// let mut request = ValidationRequest {
+///     current_version_id: None,
+///     new_version_id: VersionId::new("v1")?,
+///     observations: Observations::default(),
+///     objective: None,
+/// };
+/// let policy = StandardPolicy::default();
+/// let decide = |request: &ValidationRequest| {
+///     policy.decide(&Evidence { request: request.clone(), judgement: Judgement::NotAsked }).outcome
+/// };
+/// assert_eq!(decide(&request), Outcome::Reject, "no tests, no trust");
+/// request.observations.test_results = vec![TestReport::from_counts("unit_tests", 3, 0, 0, 0)];
+/// assert_eq!(decide(&request), Outcome::Accept);
+/// # Ok::<(), evoseal_types::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct StandardPolicy {
+    thresholds: PolicyThresholds,
+}
+
+impl StandardPolicy {
+    /// A policy with these thresholds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a score outside its range or a rollback severity below the reject severity.
+    pub fn new(thresholds: PolicyThresholds) -> Result<Self> {
+        let invalid = |what: &str, reason: String| Err(Error::Invalid { what: what.to_owned(), reason });
+        if !(0.0..=1.0).contains(&thresholds.minimum_safety_score) {
+            let found = thresholds.minimum_safety_score;
+            return invalid("minimum_safety_score", format!("{found} is not between 0 and 1"));
+        }
+        if !(0.0..=100.0).contains(&thresholds.min_improvement_score) {
+            let found = thresholds.min_improvement_score;
+            return invalid("min_improvement_score", format!("{found} is not between 0 and 100"));
+        }
+        if thresholds.rollback_severity < thresholds.reject_severity {
+            return invalid("rollback_severity", "it is below reject_severity".to_owned());
+        }
+        Ok(Self { thresholds })
+    }
+
+    /// The thresholds.
+    pub fn thresholds(&self) -> &PolicyThresholds {
+        &self.thresholds
+    }
+}
+
+impl DecisionPolicy for StandardPolicy {
+    fn decide(&self, evidence: &Evidence) -> Decision {
+        let safety_score = safety_score(evidence);
+        let improvement = objective_finding(evidence).map(improvement_score);
+        let mut reasons = Vec::new();
+        edit_reasons(evidence, &mut reasons);
+        fault_reasons(evidence, &mut reasons);
+        test_reasons(evidence, &mut reasons);
+        let hard_evidence = !reasons.is_empty();
+        self.measurement_reasons(evidence, hard_evidence, &mut reasons);
+        self.score_reasons(&safety_score, &mut reasons);
+        self.improvement_reasons(evidence, hard_evidence, improvement, &mut reasons);
+        if reasons.iter().all(|reason| reason.outcome == Outcome::Accept) {
+            let message = "all tests pass and no metric is measurably worse".to_owned();
+            reasons.push(Reason { rule: Rule::NoObjection, outcome: Outcome::Accept, message });
+        }
+        reasons.sort_by_key(|reason| reason.rule);
+        let outcome = reasons.iter().map(|reason| reason.outcome).max().unwrap_or(Outcome::Reject);
+        let decided_by = reasons.iter().rev().find(|reason| reason.outcome == outcome);
+        let first = reasons.iter().find(|reason| reason.outcome == outcome);
+        let decided_by = if outcome == Outcome::Accept { decided_by } else { first };
+        let decided_by = decided_by.map_or(Rule::NoObjection, |reason| reason.rule);
+        Decision { outcome, decided_by, reasons, safety_score, improvement_score: improvement }
+    }
+}
+
+/// Adds an objection.
+fn object(reasons: &mut Vec<Reason>, rule: Rule, outcome: Outcome, message: String) {
+    reasons.push(Reason { rule, outcome, message });
+}
+
+/// What guards say.
+fn edit_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
+    for violation in &evidence.request.observations.violations {
+        let rule = match violation.kind {
+            ViolationKind::Tampered => Rule::Tampered,
+            ViolationKind::OutOfScope | ViolationKind::TooLarge => Rule::EditNotAllowed,
+        };
+        object(reasons, rule, Outcome::RollBack, violation.reason.clone());
+    }
+}
+
+/// What went wrong while evaluating.
+fn fault_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
+    for fault in &evidence.request.observations.faults {
+        let outcome = match (fault.subject, fault.kind) {
+            (Subject::Incumbent, _) => Outcome::Inconclusive,
+            (Subject::Candidate, FaultKind::NotRun) => Outcome::Reject,
+            (Subject::Candidate, _) => Outcome::RollBack,
+        };
+        let first_line = fault.message.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+        let message =
+            format!("{} of the {} {}: {}", fault.stage, fault.subject, fault.kind, first_line.trim());
+        object(reasons, Rule::EvaluationFault, outcome, message);
+    }
+}
+
+/// What the tests say.
+fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
+    let observations = &evidence.request.observations;
+    let reports = &observations.test_results;
+    if reports.is_empty() {
+        object(reasons, Rule::NoTestResults, Outcome::Reject, "there are no test results".to_owned());
+        return;
+    }
+    for report in reports {
+        let name = &report.test_type;
+        if let Err(error) = report.check() {
+            object(reasons, Rule::TestReportInvalid, Outcome::Reject, error.to_string());
+        }
+        if report.tests_failed > 0 || report.status == TestStatus::Fail {
+            let failed: Vec<&str> = names_with(report, TestStatus::Fail).take(3).collect();
+            let named = if failed.is_empty() { String::new() } else { format!(": {}", failed.join(", ")) };
+            let message =
+                format!("{name}: {} of {} tests failed{named}", report.tests_failed, report.tests_run);
+            object(reasons, Rule::TestsFailed, Outcome::RollBack, message);
+        }
+        if report.tests_errors > 0 || report.status == TestStatus::Error {
+            let why = report.message.as_deref().unwrap_or("an error without a message");
+            object(
+                reasons,
+                Rule::TestsErrored,
+                Outcome::RollBack,
+                format!("{name} ended in an error: {why}"),
+            );
+        } else if report.tests_run == 0 || report.status == TestStatus::Skip {
+            object(reasons, Rule::NoTestsRun, Outcome::Reject, format!("{name} ran no test"));
+        }
+    }
+    let missing = missing_tests(&observations.incumbent_test_results, reports);
+    if let Some(first) = missing.first() {
+        let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+        let message = format!("tests that passed before no longer run: {first}{more}");
+        object(reasons, Rule::TestsMissing, Outcome::RollBack, message);
+    }
+}
+
+/// The names of a report's tests with a status.
+fn names_with(report: &TestReport, status: TestStatus) -> impl Iterator<Item = &str> {
+    report.cases.iter().filter(move |case| case.status == status).map(|case| case.name.as_str())
+}
+
+/// Tests that passed in the incumbent and neither pass nor fail in the candidate; where a report names no tests, the
+/// count may not shrink.
+fn missing_tests(incumbent: &[TestReport], candidate: &[TestReport]) -> Vec<String> {
+    let mut missing = Vec::new();
+    for before in incumbent {
+        let after: Vec<&TestReport> =
+            candidate.iter().filter(|report| report.test_type == before.test_type).collect();
+        let ran: BTreeSet<&str> = after
+            .iter()
+            .flat_map(|report| report.cases.iter())
+            .filter(|case| case.status != TestStatus::Skip)
+            .map(|case| case.name.as_str())
+            .collect();
+        let gone = names_with(before, TestStatus::Pass).filter(|name| !ran.contains(name));
+        missing.extend(gone.map(|name| format!("{}: {name}", before.test_type)));
+        let (count_before, count_after) =
+            (before.tests_run, after.iter().map(|report| report.tests_run).sum::<u64>());
+        if missing.is_empty() && count_after < count_before {
+            missing.push(format!("{}: {count_after} ran, {count_before} before", before.test_type));
+        }
+    }
+    missing
+}
+
+impl StandardPolicy {
+    /// What the measurements say.
+    fn measurement_reasons(&self, evidence: &Evidence, hard_evidence: bool, reasons: &mut Vec<Reason>) {
+        let request = &evidence.request;
+        for metric in &request.observations.metrics {
+            if metric.samples.iter().any(|sample| !sample.value.is_finite()) {
+                let message = format!("{} has a value that is not a finite number", metric.spec.name);
+                object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+            }
+        }
+        let measured = |objective: &Objective| {
+            request.observations.metrics.iter().any(|metric| metric.spec.name == objective.metric)
+        };
+        if let Some(objective) =
+            request.objective.as_ref().filter(|objective| !hard_evidence && !measured(objective))
+        {
+            let message = format!("the objective {} was not measured", objective.metric);
+            object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+        }
+        match &evidence.judgement {
+            Judgement::Failed(why) => {
+                object(reasons, Rule::DetectorFailed, Outcome::Reject, format!("the detector failed: {why}"));
+            }
+            Judgement::NotAsked => {
+                let measured = !request.observations.metrics.is_empty()
+                    || !request.observations.incumbent_metrics.is_empty();
+                if request.current_version_id.is_some() && measured && !hard_evidence {
+                    let message = "the measurements were not judged".to_owned();
+                    object(reasons, Rule::DetectorFailed, Outcome::Reject, message);
+                }
+            }
+            Judgement::Assessed(assessment) => {
+                for finding in &assessment.findings {
+                    self.finding_reason(finding, reasons);
+                }
+            }
+        }
+    }
+
+    /// What one finding says, if it stands against the version or deserves a warning.
+    fn finding_reason(&self, finding: &Finding, reasons: &mut Vec<Reason>) {
+        let against =
+            finding.baseline.as_ref().map_or(String::new(), |name| format!(" against baseline {name}"));
+        let message = format!("{}{against}: {}", finding.metric.name, finding.reason);
+        match finding.verdict {
+            Verdict::Improved | Verdict::Equivalent => {}
+            Verdict::Regressed => {
+                // A regression without a severity is a detector's fault; it counts as the worst.
+                let severity = finding.severity.unwrap_or(Severity::Critical);
+                let outcome = if severity >= self.thresholds.rollback_severity {
+                    Outcome::RollBack
+                } else if severity >= self.thresholds.reject_severity {
+                    Outcome::Reject
+                } else {
+                    Outcome::Accept
+                };
+                object(reasons, Rule::Regression, outcome, format!("{message} ({severity})"));
+            }
+            Verdict::Inconclusive if no_worse(finding) => {}
+            Verdict::Inconclusive => object(reasons, Rule::Inconclusive, Outcome::Inconclusive, message),
+            Verdict::InsufficientData => {
+                let outcome = match (&finding.baseline, finding.problem) {
+                    // A baseline from before a metric was declared has nothing to say about it.
+                    (Some(_), Some(DataProblem::MissingInIncumbent)) => Outcome::Accept,
+                    (
+                        _,
+                        Some(
+                            DataProblem::MissingInIncumbent
+                            | DataProblem::NonFiniteInIncumbent
+                            | DataProblem::TooFewSamples,
+                        ),
+                    ) => Outcome::Inconclusive,
+                    _ => Outcome::Reject,
+                };
+                object(reasons, Rule::MetricUnusable, outcome, message);
+            }
+        }
+    }
+
+    /// What the score says.
+    fn score_reasons(&self, score: &SafetyScore, reasons: &mut Vec<Reason>) {
+        let minimum = self.thresholds.minimum_safety_score;
+        if score.score < minimum {
+            let message = format!("the safety score is {:.2}; at least {minimum:.2} is needed", score.score);
+            object(reasons, Rule::SafetyScore, Outcome::Reject, message);
+        }
+    }
+
+    /// What the objective says.
+    fn improvement_reasons(
+        &self,
+        evidence: &Evidence,
+        hard_evidence: bool,
+        score: Option<f64>,
+        reasons: &mut Vec<Reason>,
+    ) {
+        let (Some(finding), Some(score)) = (objective_finding(evidence), score) else { return };
+        if hard_evidence
+            || !self.thresholds.require_improvement
+            || finding.verdict == Verdict::InsufficientData
+        {
+            return;
+        }
+        let name = &finding.metric.name;
+        let objective_agrees = evidence
+            .request
+            .objective
+            .as_ref()
+            .is_some_and(|goal| goal.direction == finding.metric.direction);
+        if !objective_agrees {
+            let message = format!("the objective and the metric {name} disagree about the harmful direction");
+            object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+        } else if finding.verdict != Verdict::Improved {
+            let message = format!("the objective {name} did not improve: {}", finding.reason);
+            object(reasons, Rule::NoImprovement, Outcome::Reject, message);
+        } else if score < self.thresholds.min_improvement_score {
+            let minimum = self.thresholds.min_improvement_score;
+            let message =
+                format!("the improvement of {name} scores {score:.1}; at least {minimum:.1} is needed");
+            object(reasons, Rule::NoImprovement, Outcome::Reject, message);
+        }
+    }
+}
+
+/// Whether the harmful end of the interval lies within the threshold. False where the interval is an absolute one.
+fn no_worse(finding: &Finding) -> bool {
+    let (Some(interval), Some(_)) = (finding.interval, finding.change) else { return false };
+    let sign = finding.metric.direction.harm_sign();
+    let worst = (sign * interval.low).max(sign * interval.high);
+    worst <= finding.threshold.threshold()
+}
+
+/// The finding on the objective against the incumbent.
+fn objective_finding(evidence: &Evidence) -> Option<&Finding> {
+    let objective = evidence.request.objective.as_ref()?;
+    evidence.judgement.assessment()?.against_incumbent(&objective.metric)
+}
+
+/// How sure an improvement is, in percent.
+fn improvement_score(finding: &Finding) -> f64 {
+    let Some(change) = finding.absolute_change.filter(|change| change.is_finite()) else { return 0.0 };
+    let harm = finding.metric.direction.harm_sign() * change;
+    // Without a p-value the comparison was exact.
+    let p_value = finding.p_value.unwrap_or(if harm.abs() > 0.0 { 0.0 } else { 1.0 });
+    if harm < 0.0 { 100.0 * (1.0 - p_value / 2.0) } else { 100.0 * p_value / 2.0 }
+}
+
+/// The published score.
+fn safety_score(evidence: &Evidence) -> SafetyScore {
+    let reports = &evidence.request.observations.test_results;
+    let run: u64 = reports.iter().map(|report| report.tests_run).fold(0, u64::saturating_add);
+    let passed: u64 =
+        reports.iter().map(|report| report.tests_passed.min(report.tests_run)).fold(0, u64::saturating_add);
+    let test_pass_rate = if run == 0 { 0.0 } else { passed as f64 / run as f64 };
+    let regressions = evidence.judgement.assessment().into_iter().flat_map(|found| found.regressions());
+    let penalties: Vec<Penalty> = regressions
+        .map(|finding| {
+            let severity = finding.severity.unwrap_or(Severity::Critical);
+            Penalty { metric: finding.metric.name.clone(), severity, penalty: severity.penalty() }
+        })
+        .collect();
+    let total: f64 = penalties.iter().map(|penalty| penalty.penalty).sum();
+    let score = (test_pass_rate * (1.0 - total).max(0.0)).clamp(0.0, 1.0);
+    SafetyScore { score, test_pass_rate, penalties }
+}
