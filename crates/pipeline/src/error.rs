@@ -69,6 +69,15 @@ pub enum Error {
         /// Who.
         holder: String,
     },
+    /// The work was cut off: the runtime is shutting down.
+    #[error("{action} was interrupted")]
+    Interrupted {
+        /// What was cut off.
+        action: &'static str,
+    },
+    /// A value of the vocabulary was refused.
+    #[error(transparent)]
+    Type(#[from] evoseal_types::Error),
     /// The safety layer failed.
     #[error(transparent)]
     Safety(#[from] evoseal_safety::Error),
@@ -88,10 +97,11 @@ impl Error {
             Self::BaselineFailed { .. } | Self::Invalid { .. } => ErrorClass::Invalid,
             Self::Io { source, .. } => ErrorClass::of_io(source),
             Self::Damaged { .. } => ErrorClass::Corrupt,
-            Self::Locked { .. } => ErrorClass::Transient,
+            Self::Locked { .. } | Self::Interrupted { .. } => ErrorClass::Transient,
             Self::Safety(error) => error.class(),
             Self::Checkpoint(error) => error.class(),
             Self::Guard(error) => error.class(),
+            Self::Type(error) => error.class(),
         }
     }
 }

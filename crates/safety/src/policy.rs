@@ -378,7 +378,8 @@ fn safety_score(evidence: &Evidence) -> SafetyScore {
     let passed: u64 =
         reports.iter().map(|report| report.tests_passed.min(report.tests_run)).fold(0, u64::saturating_add);
     let test_pass_rate = if run == 0 { 0.0 } else { passed as f64 / run as f64 };
-    let regressions = evidence.judgement.assessment().into_iter().flat_map(|found| found.regressions());
+    let regressions =
+        evidence.judgement.assessment().into_iter().flat_map(evoseal_regression::Assessment::regressions);
     let penalties: Vec<Penalty> = regressions
         .map(|finding| {
             let severity = finding.severity.unwrap_or(Severity::Critical);

@@ -191,7 +191,10 @@ impl MetricSamples {
 /// A change is `(candidate - incumbent) / |incumbent|`. It is a regression when it exceeds `threshold` in the harmful
 /// `direction`, and critical when it exceeds `critical`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::struct_field_names, reason = "`threshold` is the published key beside `critical` and `direction`")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "`threshold` is the published key beside `critical` and `direction`"
+)]
 pub struct Threshold {
     threshold: f64,
     critical: f64,

@@ -1,0 +1,299 @@
+//! The durable journal of a workspace's runs, and what follows from it.
+
+use evoseal_safety::{Observations, SafetyValidation, SettlementReport, VersionRef};
+use evoseal_types::{Change, CheckpointId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::StopReason;
+
+/// One line of the journal: what is about to happen, or what has happened. Each is durable before the next step begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "phase")]
+pub enum JournalEntry {
+    /// A run begins.
+    RunStarted {
+        /// When.
+        at: Timestamp,
+        /// How many iterations are wanted.
+        iterations: u64,
+        /// The seed that proposers draw from.
+        seed: u64,
+    },
+    /// A version to start from was captured, evaluated and found good.
+    BaselineAccepted {
+        /// When.
+        at: Timestamp,
+        /// The version.
+        version: VersionRef,
+        /// What was observed.
+        observations: Observations,
+        /// How it was judged.
+        validation: Box<SafetyValidation>,
+    },
+    /// An iteration begins; the workspace equals the incumbent and is about to be edited.
+    IterationStarted {
+        /// When.
+        at: Timestamp,
+        /// The iteration.
+        iteration: u64,
+        /// The accepted version.
+        incumbent: VersionRef,
+    },
+    /// The proposer is done.
+    Proposed {
+        /// The iteration.
+        iteration: u64,
+        /// What it says that it changed, or why it failed.
+        change: String,
+        /// Whether it failed.
+        failed: bool,
+    },
+    /// The candidate is captured and about to be evaluated.
+    CandidateCaptured {
+        /// The iteration.
+        iteration: u64,
+        /// The candidate.
+        version: VersionRef,
+        /// What differs from the incumbent.
+        changes: Vec<Change>,
+    },
+    /// Everything that the decision will be based on.
+    Observed {
+        /// The iteration.
+        iteration: u64,
+        /// What was observed.
+        observations: Observations,
+    },
+    /// The decision, about to be carried out.
+    Decided {
+        /// The iteration.
+        iteration: u64,
+        /// The judgement.
+        validation: Box<SafetyValidation>,
+    },
+    /// The accepted candidate is captured once more, with its results.
+    AcceptedCaptured {
+        /// The iteration.
+        iteration: u64,
+        /// The checkpoint that stands for the accepted version from now on.
+        checkpoint: CheckpointId,
+    },
+    /// The decision has been carried out.
+    Settled {
+        /// The iteration.
+        iteration: u64,
+        /// What was done.
+        report: SettlementReport,
+    },
+    /// An iteration is complete.
+    IterationEnded {
+        /// When.
+        at: Timestamp,
+        /// The iteration.
+        iteration: u64,
+    },
+    /// An iteration was given up before a decision and the workspace returned to the incumbent; the next iteration takes
+    /// its number.
+    IterationAbandoned {
+        /// The iteration.
+        iteration: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A person moved the workspace to another known version between runs.
+    IncumbentMoved {
+        /// When.
+        at: Timestamp,
+        /// The version that is the incumbent from now on.
+        version: VersionRef,
+    },
+    /// A run has ended.
+    RunEnded {
+        /// When.
+        at: Timestamp,
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+/// An iteration that has begun, with what is known about it so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InFlight {
+    /// The iteration.
+    pub iteration: u64,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// The accepted version.
+    pub incumbent: VersionRef,
+    /// What the proposer said, and whether it failed.
+    pub proposed: Option<(String, bool)>,
+    /// The candidate and what differs from the incumbent.
+    pub candidate: Option<(VersionRef, Vec<Change>)>,
+    /// What was observed.
+    pub observations: Option<Observations>,
+    /// The judgement.
+    pub validation: Option<Box<SafetyValidation>>,
+    /// The checkpoint of an accepted candidate with its results.
+    pub accepted: Option<CheckpointId>,
+    /// What carrying out the decision did.
+    pub settled: Option<SettlementReport>,
+}
+
+impl InFlight {
+    /// An iteration about which nothing is known but its beginning.
+    pub(crate) fn new(iteration: u64, started_at: Timestamp, incumbent: VersionRef) -> Self {
+        Self {
+            iteration,
+            started_at,
+            incumbent,
+            proposed: None,
+            candidate: None,
+            observations: None,
+            validation: None,
+            accepted: None,
+            settled: None,
+        }
+    }
+}
+
+/// An accepted version to start from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AcceptedBaseline {
+    /// When.
+    pub at: Timestamp,
+    /// The version.
+    pub version: VersionRef,
+    /// What was observed.
+    pub observations: Observations,
+}
+
+/// A finished iteration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinishedIteration {
+    /// What was recorded about it.
+    pub flight: InFlight,
+    /// When it ended.
+    pub ended_at: Timestamp,
+}
+
+/// What follows from a journal.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RunState {
+    /// The accepted version and what was last observed of it.
+    pub incumbent: Option<(VersionRef, Observations)>,
+    /// The versions that runs started from, oldest first.
+    pub baselines: Vec<AcceptedBaseline>,
+    /// Finished iterations, oldest first.
+    pub finished: Vec<FinishedIteration>,
+    /// The iteration that has begun and not ended.
+    pub in_flight: Option<InFlight>,
+    /// When the latest run began.
+    pub run_started_at: Option<Timestamp>,
+    /// The seed of the latest run.
+    pub seed: Option<u64>,
+    /// How many iterations the latest run wanted, and how many were finished before it.
+    pub run_target: Option<(u64, u64)>,
+    /// How and when the latest run ended; `None` while it runs, or if it was killed.
+    pub run_ended: Option<(Timestamp, StopReason)>,
+}
+
+impl RunState {
+    /// The state after `entries`: a pure function, the basis of recovery.
+    pub fn replay<'a>(entries: impl IntoIterator<Item = &'a JournalEntry>) -> Self {
+        let mut state = Self::default();
+        for entry in entries {
+            state.apply(entry);
+        }
+        state
+    }
+
+    /// The number of the iteration after the last one that has begun.
+    pub fn next_iteration(&self) -> u64 {
+        let last = self.finished.last().map_or(0, |finished| finished.flight.iteration);
+        self.in_flight.as_ref().map_or(last, |flight| flight.iteration.max(last)) + 1
+    }
+
+    /// Adds one entry.
+    pub fn apply(&mut self, entry: &JournalEntry) {
+        match entry {
+            JournalEntry::RunStarted { at, iterations, seed } => {
+                self.run_started_at = Some(*at);
+                self.seed = Some(*seed);
+                self.run_target = Some((*iterations, self.finished.len() as u64));
+                self.run_ended = None;
+            }
+            JournalEntry::BaselineAccepted { at, version, observations, .. } => {
+                let baseline = AcceptedBaseline {
+                    at: *at,
+                    version: version.clone(),
+                    observations: observations.clone(),
+                };
+                self.incumbent = Some((version.clone(), observations.clone()));
+                self.baselines.push(baseline);
+            }
+            JournalEntry::IterationStarted { at, iteration, incumbent } => {
+                self.in_flight = Some(InFlight::new(*iteration, *at, incumbent.clone()));
+            }
+            JournalEntry::IncumbentMoved { version, .. } => {
+                let observations = self.observations_of(version);
+                self.incumbent = Some((version.clone(), observations));
+            }
+            JournalEntry::IterationEnded { at, iteration } => self.finish(*iteration, *at),
+            JournalEntry::IterationAbandoned { iteration, .. } => {
+                self.in_flight.take_if(|flight| flight.iteration == *iteration);
+            }
+            JournalEntry::RunEnded { at, reason } => self.run_ended = Some((*at, reason.clone())),
+            JournalEntry::Proposed { iteration, .. }
+            | JournalEntry::CandidateCaptured { iteration, .. }
+            | JournalEntry::Observed { iteration, .. }
+            | JournalEntry::Decided { iteration, .. }
+            | JournalEntry::AcceptedCaptured { iteration, .. }
+            | JournalEntry::Settled { iteration, .. } => {
+                if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.iteration == *iteration)
+                {
+                    advance(flight, entry);
+                }
+            }
+        }
+    }
+
+    /// Moves the iteration in flight to the finished ones; an accepted candidate becomes the incumbent.
+    fn finish(&mut self, iteration: u64, ended_at: Timestamp) {
+        let Some(flight) = self.in_flight.take_if(|flight| flight.iteration == iteration) else { return };
+        let accepted = flight.settled.as_ref().is_some_and(|report| report.version_accepted);
+        if let (true, Some((version, _)), Some(observations)) =
+            (accepted, &flight.candidate, &flight.observations)
+        {
+            let checkpoint = flight.accepted.or(version.checkpoint);
+            let version = VersionRef { version_id: version.version_id.clone(), checkpoint };
+            self.incumbent = Some((version, observations.clone()));
+        }
+        self.finished.push(FinishedIteration { flight, ended_at });
+    }
+
+    /// What was observed of a version when it was accepted.
+    fn observations_of(&self, version: &VersionRef) -> Observations {
+        let accepted = self.finished.iter().rev().filter_map(|finished| {
+            let (candidate, _) = finished.flight.candidate.as_ref()?;
+            (candidate.version_id == version.version_id).then(|| finished.flight.observations.clone())?
+        });
+        let baselines =
+            self.baselines.iter().rev().filter(|baseline| baseline.version.version_id == version.version_id);
+        accepted.chain(baselines.map(|baseline| baseline.observations.clone())).next().unwrap_or_default()
+    }
+}
+
+/// Adds what an entry says to an iteration in flight.
+fn advance(flight: &mut InFlight, entry: &JournalEntry) {
+    match entry {
+        JournalEntry::Proposed { change, failed, .. } => flight.proposed = Some((change.clone(), *failed)),
+        JournalEntry::CandidateCaptured { version, changes, .. } => {
+            flight.candidate = Some((version.clone(), changes.clone()));
+        }
+        JournalEntry::Observed { observations, .. } => flight.observations = Some(observations.clone()),
+        JournalEntry::Decided { validation, .. } => flight.validation = Some(validation.clone()),
+        JournalEntry::AcceptedCaptured { checkpoint, .. } => flight.accepted = Some(*checkpoint),
+        JournalEntry::Settled { report, .. } => flight.settled = Some(report.clone()),
+        _ => {}
+    }
+}

@@ -1,0 +1,334 @@
+//! The loop: what it is made of, and how a run goes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use evoseal_checkpoint::CheckpointStore;
+use evoseal_safety::{SafetyGate, VersionRef};
+use evoseal_sandbox::Guard;
+use evoseal_types::{Clock, Objective};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, EventKind, Observer};
+use crate::journal::{JournalEntry, RunState};
+use crate::journal_file::Journal;
+use crate::lock::RunLock;
+use crate::result::{IterationResult, RunReport};
+use crate::stop::{LoopProgress, MaxIterations, StopCondition, StopReason};
+use crate::{Cancellation, Error, Evaluator, Proposer, Result};
+
+/// How a run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunOptions {
+    /// How many iterations are wanted. Default 1.
+    pub iterations: u64,
+    /// Whether versions are captured. Without it nothing can be rolled back, edits are not compared with the incumbent,
+    /// and measurements are compared with the incumbent's earlier ones instead of side by side. Default: yes.
+    pub enable_checkpoints: bool,
+    /// Whether the workspace goes back to the incumbent when a candidate is refused. Without it the run ends at the first
+    /// refused candidate, which stays in the workspace. Default: yes.
+    pub enable_auto_rollback: bool,
+    /// What proposers derive their randomness from. Default 0.
+    pub seed: u64,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self { iterations: 1, enable_checkpoints: true, enable_auto_rollback: true, seed: 0 }
+    }
+}
+
+/// The parts of a pipeline without which there is no loop.
+#[derive(Debug, Clone)]
+pub struct PipelineParts {
+    /// The directory tree that evolves.
+    pub workspace: PathBuf,
+    /// Where the journal, the run lock and copies for measuring lie; `.evoseal` in the workspace as a rule.
+    pub state_directory: PathBuf,
+    /// Proposes changes.
+    pub proposer: Arc<dyn Proposer>,
+    /// Tests and measures.
+    pub evaluator: Arc<dyn Evaluator>,
+    /// Captures, judges, accepts and rolls back.
+    pub gate: Arc<dyn SafetyGate>,
+    /// The store that the gate captures into.
+    pub checkpoints: Arc<dyn CheckpointStore>,
+    /// Gives the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The thin loop around the parts (the published name): checkpoint, propose, guard, evaluate, judge, accept or roll back.
+#[derive(Debug)]
+pub struct EvolutionPipeline {
+    pub(crate) parts: PipelineParts,
+    pub(crate) objective: Option<Objective>,
+    pub(crate) guards: Vec<Arc<dyn Guard>>,
+    pub(crate) configuration: BTreeMap<String, String>,
+    pub(crate) cancellation: Cancellation,
+    observers: Vec<Arc<dyn Observer>>,
+    stop_conditions: Vec<Arc<dyn StopCondition>>,
+}
+
+/// Puts an [`EvolutionPipeline`] together.
+#[derive(Debug)]
+pub struct EvolutionPipelineBuilder {
+    pipeline: EvolutionPipeline,
+}
+
+impl EvolutionPipelineBuilder {
+    /// Says what to improve. Without it every version that is no worse is accepted.
+    pub fn objective(mut self, objective: Objective) -> Self {
+        self.pipeline.objective = Some(objective);
+        self
+    }
+
+    /// Adds a rule about what an edit may touch.
+    pub fn guard(mut self, guard: Arc<dyn Guard>) -> Self {
+        self.pipeline.guards.push(guard);
+        self
+    }
+
+    /// Adds someone who watches.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.pipeline.observers.push(observer);
+        self
+    }
+
+    /// Adds a condition that ends a run.
+    pub fn stop_condition(mut self, condition: Arc<dyn StopCondition>) -> Self {
+        self.pipeline.stop_conditions.push(condition);
+        self
+    }
+
+    /// Sets the key and value pairs that each checkpoint records as its configuration.
+    pub fn configuration(mut self, configuration: BTreeMap<String, String>) -> Self {
+        self.pipeline.configuration = configuration;
+        self
+    }
+
+    /// Sets what ends a run from outside.
+    pub fn cancellation(mut self, cancellation: Cancellation) -> Self {
+        self.pipeline.cancellation = cancellation;
+        self
+    }
+
+    /// Finishes.
+    pub fn build(self) -> EvolutionPipeline {
+        self.pipeline
+    }
+}
+
+/// The state of a run while it goes: the journal and what follows from it. It lives under the run lock.
+#[derive(Debug)]
+pub(crate) struct Run {
+    journal: Arc<Mutex<Journal>>,
+    pub(crate) state: RunState,
+    pub(crate) options: RunOptions,
+    /// What this run does not protect.
+    pub(crate) unprotected: Vec<String>,
+    _lock: RunLock,
+}
+
+impl Run {
+    /// Makes an entry durable and follows it. The write happens off the asynchronous threads.
+    pub(crate) async fn record(&mut self, entry: JournalEntry) -> Result<()> {
+        let journal = Arc::clone(&self.journal);
+        let entry = off_thread("writing the journal", move || {
+            journal.lock().unwrap_or_else(PoisonError::into_inner).append(&entry)?;
+            Ok(entry)
+        })
+        .await?;
+        self.state.apply(&entry);
+        Ok(())
+    }
+}
+
+/// Runs blocking work off the asynchronous threads.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    action: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Interrupted { action })?
+}
+
+impl EvolutionPipeline {
+    /// Starts from the parts without which there is no loop.
+    pub fn builder(parts: PipelineParts) -> EvolutionPipelineBuilder {
+        EvolutionPipelineBuilder {
+            pipeline: Self {
+                parts,
+                objective: None,
+                guards: Vec::new(),
+                configuration: BTreeMap::new(),
+                cancellation: Cancellation::default(),
+                observers: Vec::new(),
+                stop_conditions: Vec::new(),
+            },
+        }
+    }
+
+    /// The journal's file.
+    pub fn journal_path(state_directory: &Path) -> PathBuf {
+        state_directory.join("journal.jsonl")
+    }
+
+    /// The gate, for status pages and manual operations (the published attribute).
+    pub fn safety_integration(&self) -> &Arc<dyn SafetyGate> {
+        &self.parts.gate
+    }
+
+    /// Asks a run to end.
+    pub fn cancellation(&self) -> &Cancellation {
+        &self.cancellation
+    }
+
+    /// Runs iterations and gives their results: the published entry point.
+    ///
+    /// See [`run`](Self::run), which also says why it ended, and [`RunOptions`] for what the two switches do.
+    pub async fn run_evolution_cycle_with_safety(
+        &self,
+        iterations: u64,
+        enable_checkpoints: bool,
+        enable_auto_rollback: bool,
+    ) -> Result<Vec<IterationResult>> {
+        let options =
+            RunOptions { iterations, enable_checkpoints, enable_auto_rollback, ..RunOptions::default() };
+        self.run(options).await.map(|report| report.results)
+    }
+
+    /// Runs until a stop condition, the number of iterations, the proposer or a person ends it.
+    ///
+    /// A run that was killed is recovered first, and its unfinished iteration is completed as the first of this run. The
+    /// workspace is evaluated as it stands if there is no accepted version yet or a person has changed it since.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BaselineFailed`] if the version to start from does not pass; [`Error::Locked`] if another run works on the
+    /// workspace; anything that keeps the loop from working. A failed iteration is a result, not an error. After an error
+    /// the workspace is at the incumbent if that could be done; the next run puts it in order in any case.
+    pub async fn run(&self, options: RunOptions) -> Result<RunReport> {
+        let mut run = self.open(options).await?;
+        let first = run.state.finished.len();
+        let outcome = self.run_opened(&mut run).await;
+        let reason = match outcome {
+            Ok(reason) => reason,
+            Err(error) => {
+                self.emit(EventKind::ErrorOccurred { error: error.to_string() });
+                self.abandon(&mut run, &error.to_string()).await;
+                return Err(error);
+            }
+        };
+        let ended = JournalEntry::RunEnded { at: self.parts.clock.now(), reason: reason.clone() };
+        run.record(ended).await?;
+        let results: Vec<IterationResult> =
+            run.state.finished[first..].iter().map(IterationResult::from).collect();
+        let final_version = run.state.incumbent.as_ref().map(|(version, _)| version.clone());
+        self.emit(EventKind::EvolutionCompleted {
+            iterations_completed: results.len() as u64,
+            accepted_versions: results.iter().filter(|result| result.version_accepted).count() as u64,
+            rollbacks_performed: results.iter().filter(|result| result.rollback_performed).count() as u64,
+            final_version: final_version.as_ref().map(|version| version.version_id.clone()),
+            reason: reason.clone(),
+        });
+        Ok(RunReport { stop_reason: reason, results, final_version, unprotected: run.unprotected })
+    }
+
+    /// Puts the workspace of a killed run in order, without going on with it. `None` if there was nothing to do.
+    pub async fn recover(&self) -> Result<Option<VersionRef>> {
+        let mut run = self.open(RunOptions::default()).await?;
+        self.recover_workspace(&mut run).await
+    }
+
+    /// Takes the lock and reads the journal.
+    async fn open(&self, options: RunOptions) -> Result<Run> {
+        let state_directory = self.parts.state_directory.clone();
+        off_thread("opening the journal", move || {
+            std::fs::create_dir_all(&state_directory).map_err(|source| Error::Io {
+                action: "create",
+                path: state_directory.clone(),
+                source,
+            })?;
+            let lock = RunLock::acquire(&state_directory)?;
+            let (journal, entries) = Journal::open(&Self::journal_path(&state_directory))?;
+            let state = RunState::replay(&entries);
+            let journal = Arc::new(Mutex::new(journal));
+            Ok(Run { journal, state, options, unprotected: unprotected_by(&options), _lock: lock })
+        })
+        .await
+    }
+
+    /// The run itself.
+    async fn run_opened(&self, run: &mut Run) -> Result<StopReason> {
+        self.recover_workspace(run).await?;
+        let options = run.options;
+        let started = self.parts.clock.monotonic();
+        run.record(JournalEntry::RunStarted {
+            at: self.parts.clock.now(),
+            iterations: options.iterations,
+            seed: options.seed,
+        })
+        .await?;
+        self.emit(EventKind::EvolutionStarted {
+            total_iterations: options.iterations,
+            checkpoints_enabled: options.enable_checkpoints,
+            auto_rollback_enabled: options.enable_auto_rollback,
+            baseline_version: run.state.incumbent.as_ref().map(|(version, _)| version.version_id.clone()),
+        });
+        if !self.ensure_baseline(run).await? {
+            return Ok(StopReason::Interrupted);
+        }
+        let mut progress =
+            LoopProgress { iterations_done: 0, consecutive_failures: 0, elapsed: std::time::Duration::ZERO };
+        loop {
+            progress.elapsed = self.parts.clock.monotonic().saturating_sub(started);
+            if let Some(reason) = self.should_stop(&progress, options.iterations) {
+                return Ok(reason);
+            }
+            if let Some(reason) = self.iterate(run).await? {
+                return Ok(reason);
+            }
+            progress.iterations_done += 1;
+            let accepted = run.state.finished.last().is_some_and(|finished| {
+                finished.flight.settled.as_ref().is_some_and(|report| report.version_accepted)
+            });
+            progress.consecutive_failures = if accepted { 0 } else { progress.consecutive_failures + 1 };
+        }
+    }
+
+    /// The first condition that wants the run to end.
+    fn should_stop(&self, progress: &LoopProgress, iterations: u64) -> Option<StopReason> {
+        if self.cancellation.is_cancelled() {
+            return Some(StopReason::Interrupted);
+        }
+        MaxIterations(iterations)
+            .should_stop(progress)
+            .or_else(|| self.stop_conditions.iter().find_map(|condition| condition.should_stop(progress)))
+    }
+
+    /// Tells everyone who watches.
+    pub(crate) fn emit(&self, kind: EventKind) {
+        let event = Event { timestamp: self.parts.clock.now(), kind };
+        for observer in &self.observers {
+            observer.on_event(&event);
+        }
+    }
+}
+
+/// What the switches leave unprotected.
+fn unprotected_by(options: &RunOptions) -> Vec<String> {
+    let mut unprotected = Vec::new();
+    if !options.enable_checkpoints {
+        unprotected.extend([
+            "checkpoints are off: no version can be brought back, and refused candidates stay in the workspace".to_owned(),
+            "checkpoints are off: edits are not compared with the incumbent, so their scope and size are not checked"
+                .to_owned(),
+            "checkpoints are off: measurements are not made side by side".to_owned(),
+        ]);
+    }
+    if !options.enable_auto_rollback {
+        unprotected.push("automatic rollback is off: a refused candidate stays in the workspace".to_owned());
+    }
+    unprotected
+}
