@@ -174,6 +174,22 @@ pub struct CommandOutcome {
     pub stragglers_killed: u32,
 }
 
+impl CommandOutcome {
+    /// A command that ended so, wrote nothing and cost nothing; for scripted sandboxes and tests.
+    pub fn new(ending: Ending) -> Self {
+        Self {
+            ending,
+            stdout: Captured::default(),
+            stderr: Captured::default(),
+            wall_time: Duration::ZERO,
+            cpu_user: Duration::ZERO,
+            cpu_system: Duration::ZERO,
+            memory_peak_bytes: 0,
+            stragglers_killed: 0,
+        }
+    }
+}
+
 /// What this machine enforces, for `evoseal doctor` and the start of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
