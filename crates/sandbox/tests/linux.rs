@@ -426,3 +426,45 @@ fn capabilities_name_what_does_not_hold() {
     let all: Vec<_> = LinuxSandbox::detect().capabilities().walls.into_iter().map(|wall| wall.name).collect();
     assert_eq!(names, all, "the list is the same on every machine");
 }
+
+/// The test starts itself as the harness that is going to be killed.
+#[test]
+fn a_killed_harness_leaves_no_process() {
+    const VICTIM: &str = "EVOSEAL_TEST_VICTIM";
+    let test = "a_killed_harness_leaves_no_process";
+    if let Ok(order) = std::env::var(VICTIM) {
+        let (full, nap) = order.split_once(' ').expect("two words");
+        let without = Without { namespaces: full != "full", landlock: full != "full" };
+        let sandbox = LinuxSandbox::detect_without(without).temporary_root(std::env::temp_dir());
+        let script = format!("trap '' TERM HUP; (setsid sleep {nap} &); while :; do sleep {nap}; done");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        panic!("an endless command ended: {:?}", runtime.block_on(sandbox.run(&shell(&script))));
+    }
+    for mode in ["full", "plain"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Not in the arguments, where it would be found.
+        let nap = marker(1006);
+        let mut harness = std::process::Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", test])
+            .env(VICTIM, format!("{mode} {nap}"))
+            .env("TMPDIR", folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("this program starts");
+        assert!(eventually(|| alive(&format!("sleep\0{nap}"))), "the command starts");
+        harness.kill().expect("it is killed");
+        harness.wait().expect("it is dead");
+        assert!(eventually(|| !alive(&nap)), "{mode}: a process outlived its harness");
+    }
+}
+
+/// Waits for a condition for at most twenty seconds.
+fn eventually(condition: impl Fn() -> bool) -> bool {
+    (0..2000).any(|_| {
+        let holds = condition();
+        if !holds {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        holds
+    })
+}
