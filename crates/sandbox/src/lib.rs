@@ -29,7 +29,7 @@
 //! | outlives a killed harness | its keeper sees the control pipe close | – |
 //! | prints without end, also one line; keeps the pipe open | bounded capture, drained when all processes are dead | – |
 //! | takes memory, CPU time, disk | resource limits for each process | – |
-//! | writes outside | Landlock | reported |
+//! | writes outside, changes modes there | read-only mounts, Landlock | reported |
 //! | reads the store | empty mount over it | reported |
 //! | uses the network | network name space with a loopback of its own | Landlock refuses TCP; reported |
 //! | looks at other processes, signals them | PID name space with its own `/proc` | Landlock refuses signals; reported |
@@ -75,15 +75,17 @@
 //!
 //! - It is no virtual machine: the kernel is shared, and there is no filter of system calls. A hole in the kernel is a hole in
 //!   the sandbox.
-//! - Run as root, a command is root. It lacks most capabilities, but it may change modes, owners and times of files outside
-//!   its folders, which Landlock does not cover, and the kernel exempts it from the process limit. Run the harness as
-//!   a user without rights.
+//! - Run as root, a command is root. It lacks most capabilities, but it reads every file that is not hidden, and the kernel
+//!   exempts it from the process limit. Run the harness as a user without rights.
+//! - Where mounts cannot be changed and Landlock confines alone, modes, owners and times of the user's files outside the
+//!   writable folders can be changed.
 //! - Everything outside [`CommandSpec::hidden`] that the user can read, a command can read: hide what it must not see. It can
 //!   also connect to the user's Unix sockets in the file system, such as that of a container daemon.
 //! - Limits hold for single processes. Many small ones can still fill the memory or the disk; a control group or a quota around
 //!   the harness bounds the sum.
 //! - A harness that is killed leaves no process, but the command's empty or full temporary folder; see
 //!   [`LinuxSandbox::temporary_root`].
+//! - A command has no terminal and, under Landlock, cannot open a pseudo-terminal: those of the user would be in reach.
 //! - Guards see what stands in the workspace, not what it means: that a test was weakened by an edit of the code that
 //!   it calls is the evaluation's business.
 

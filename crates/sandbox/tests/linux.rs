@@ -261,6 +261,19 @@ async fn a_missing_directory_is_named() {
 }
 
 #[tokio::test]
+async fn a_missing_writable_folder_is_named() {
+    for sandbox in sandboxes() {
+        let mut command = shell("true");
+        command.writable = vec!["/no/such/folder".into()];
+        let error = sandbox.run(&command).await;
+        assert!(
+            matches!(&error, Err(Error::Io { path, .. }) if path == Path::new("/no/such/folder")),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_command_sees_its_environment_and_nothing_else() {
     for sandbox in sandboxes() {
         let mut command = CommandSpec::new("/usr/bin/env", "/");
@@ -341,6 +354,46 @@ async fn only_the_workspace_and_the_temporary_folder_can_be_written() {
         let outcome = run(&sandbox, &command).await;
         assert_eq!(outcome.ending, Ending::Exited(0), "{}", outcome.stderr.text());
         assert_eq!(fs::read_dir(&outside).expect("the folder").count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn read_only_mounts_also_hold_modes_and_times() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (workspace, outside) = (folder.path().join("workspace"), folder.path().join("outside"));
+    for folder in [&workspace, &outside] {
+        fs::create_dir(folder).expect("a folder");
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+    let holds = |sandbox: &LinuxSandbox| {
+        let walls = sandbox.capabilities().walls;
+        walls.iter().any(|wall| wall.name == wall::WRITE && wall.detail.starts_with("read-only mounts"))
+    };
+    for sandbox in sandboxes().into_iter().filter(holds) {
+        let mut command = shell(
+            "chmod 700 . && chmod 755 . || exit 1
+             chmod 777 ../outside 2>/dev/null && exit 2; touch -d 2000-01-01 ../outside 2>/dev/null && exit 3
+             mount -o remount,bind,rw / 2>/dev/null && exit 4
+             echo x 2>/dev/null > /dev/null || exit 5; exit 0",
+        );
+        command.directory = workspace.clone();
+        command.writable = vec![workspace.clone()];
+        assert_eq!(run(&sandbox, &command).await.ending, Ending::Exited(0));
+        assert_eq!(fs::metadata(&outside).expect("it is there").permissions().mode() & 0o777, 0o755);
+    }
+}
+
+#[tokio::test]
+async fn writable_folders_inside_each_other_stay_writable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let inner = folder.path().join("a/b");
+    fs::create_dir_all(&inner).expect("folders");
+    for sandbox in sandboxes() {
+        let mut command = shell("echo 1 > a/x && echo 2 > a/b/y && mv a/x a/b && rm a/b/x a/b/y");
+        command.directory = folder.path().to_owned();
+        command.writable = vec![inner.clone(), folder.path().to_owned()];
+        let outcome = run(&sandbox, &command).await;
+        assert_eq!(outcome.ending, Ending::Exited(0), "{}", outcome.stderr.text());
     }
 }
 

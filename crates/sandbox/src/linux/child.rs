@@ -25,7 +25,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use libc::{c_int, pid_t};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Resource, Rlimit, Signal};
 
 /// The byte that asks *init* to send SIGTERM to everything.
@@ -66,8 +67,11 @@ pub(super) struct Namespaces {
 pub(super) struct Mounts {
     /// Folders and files that become empty.
     pub(super) hidden: Vec<Hidden>,
-    /// A folder to put in the place of `/dev/shm`.
-    pub(super) shared_memory: Option<CString>,
+    /// Folders, and the places at which the command shall find them as they are, writable and with all that is mounted
+    /// below them. At most [`Mounts::KEPT_MAX`].
+    pub(super) kept: Vec<(CString, CString)>,
+    /// Whether everything else becomes read-only, modes, owners and times included.
+    pub(super) read_only: bool,
     /// Whether `/proc` shall show the name space's processes only.
     pub(super) processes: bool,
 }
@@ -94,25 +98,26 @@ pub(super) struct Report {
     pub(super) system_us: u64,
     /// The largest resident memory of one of them, in KiB.
     pub(super) memory_peak_kib: u64,
-    /// The memory that *init* itself had when it forked the command. The kernel counts a process's memory from its
-    /// fork, not from its exec, so a `memory_peak_kib` that is not above this says nothing about the program.
+    /// The memory of the command's process just before it executed the program. The kernel counts a process's memory
+    /// from its fork, not from its exec, so a `memory_peak_kib` that is not above this says nothing about the program.
     pub(super) memory_fork_kib: u64,
 }
 
 impl Report {
-    /// The length of the encoded form, small enough for one atomic write to a pipe.
+    /// The length of the encoded form: eight bytes, `memory_fork_kib`, that the command's process writes, and the rest,
+    /// which *init* writes. Both are small enough for one atomic write to a pipe.
     pub(super) const LEN: usize = 48;
 
-    fn encode(self) -> [u8; Self::LEN] {
+    /// The part of *init*.
+    fn encode(self) -> [u8; Self::LEN - 8] {
         let words = [
             u64::from(self.status.cast_unsigned()),
             u64::from(self.stragglers),
             self.user_us,
             self.system_us,
             self.memory_peak_kib,
-            self.memory_fork_kib,
         ];
-        let mut bytes = [0; Self::LEN];
+        let mut bytes = [0; Self::LEN - 8];
         for (slot, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *slot = word.to_ne_bytes();
         }
@@ -124,12 +129,12 @@ impl Report {
         let bytes: &[u8; Self::LEN] = bytes.try_into().ok()?;
         let word = |index: usize| bytes.as_chunks::<8>().0.get(index).map(|word| u64::from_ne_bytes(*word));
         Some(Self {
-            status: u32::try_from(word(0)?).ok()?.cast_signed(),
-            stragglers: u32::try_from(word(1)?).ok()?,
-            user_us: word(2)?,
-            system_us: word(3)?,
-            memory_peak_kib: word(4)?,
-            memory_fork_kib: word(5)?,
+            memory_fork_kib: word(0)?,
+            status: u32::try_from(word(1)?).ok()?.cast_signed(),
+            stragglers: u32::try_from(word(2)?).ok()?,
+            user_us: word(3)?,
+            system_us: word(4)?,
+            memory_peak_kib: word(5)?,
         })
     }
 }
@@ -154,9 +159,8 @@ impl Plan {
             exit(0)
         }
         self.prepare_init()?;
-        let memory_fork_kib = usage(libc::RUSAGE_SELF).memory_peak_kib;
         match fork()? {
-            Some(command) => self.supervise(command, memory_fork_kib),
+            Some(command) => self.supervise(command),
             None => self.restrict(),
         }
     }
@@ -188,11 +192,14 @@ impl Plan {
         // Whatever the harness forgot to mark as its own does not reach the program.
         // SAFETY: a system call without pointers.
         unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        let memory = usage(libc::RUSAGE_SELF).memory_peak_kib.to_ne_bytes();
+        // SAFETY: the buffer lives on the stack and has the given length.
+        unsafe { libc::write(self.report.as_raw_fd(), memory.as_ptr().cast(), memory.len()) };
         unblock_signals()
     }
 
     /// The life of *init* after it has forked the command.
-    fn supervise(&self, command: pid_t, memory_fork_kib: u64) -> ! {
+    fn supervise(&self, command: pid_t) -> ! {
         // SAFETY: `dup2` and `close` take numbers; the process owns all of its descriptors and no destructor runs any more.
         unsafe {
             let report = libc::fcntl(self.report.as_raw_fd(), libc::F_DUPFD, 4);
@@ -217,8 +224,7 @@ impl Plan {
         }
         let stragglers = self.end_descent(command, &mut status);
         let usage = usage(libc::RUSAGE_CHILDREN);
-        let report =
-            Report { status: status.unwrap_or(libc::SIGKILL), stragglers, memory_fork_kib, ..usage }.encode();
+        let report = Report { status: status.unwrap_or(libc::SIGKILL), stragglers, ..usage }.encode();
         // SAFETY: the buffer lives on the stack and has the given length.
         unsafe { libc::write(1, report.as_ptr().cast(), report.len()) };
         exit(0)
@@ -278,12 +284,31 @@ impl Namespaces {
 }
 
 impl Mounts {
+    /// How many folders can be kept: their copies are held without allocating.
+    pub(super) const KEPT_MAX: usize = 64;
+
+    /// Copies what is kept, closes everything, and puts the copies, which have their own flags, on top.
+    fn separate(&self) -> io::Result<()> {
+        let mut copies = [const { None::<OwnedFd> }; Self::KEPT_MAX];
+        let flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        for (copy, (folder, _)) in copies.iter_mut().zip(&self.kept) {
+            *copy = Some(rustix::mount::open_tree(CWD, folder.as_c_str(), flags)?);
+        }
+        if self.read_only {
+            set_read_only(c"/")?;
+        }
+        for (copy, (_, place)) in copies.iter().flatten().zip(&self.kept) {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            rustix::mount::move_mount(copy, c"", CWD, place.as_c_str(), flags)?;
+        }
+        Ok(())
+    }
+
     fn apply(&self) -> io::Result<()> {
         let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        if let Some(folder) = &self.shared_memory {
-            rustix::mount::mount_bind(folder.as_c_str(), c"/dev/shm")?;
-        }
+        self.separate()?;
         for hidden in &self.hidden {
             match hidden {
                 Hidden::Folder(path) => rustix::mount::mount(
@@ -303,6 +328,24 @@ impl Mounts {
     }
 }
 
+/// Makes a mount and all below it read-only.
+fn set_read_only(path: &std::ffi::CStr) -> io::Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the path ends with NUL; pointer and size are those of a local.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Which features a child could use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Probe {
@@ -310,6 +353,8 @@ pub(super) struct Probe {
     pub(super) mounts: bool,
     /// A fresh `/proc` could be mounted.
     pub(super) processes: bool,
+    /// All mounts could be made read-only.
+    pub(super) read_only: bool,
 }
 
 /// Tries the name spaces out in a child; `None` if they cannot be entered.
@@ -325,15 +370,17 @@ pub(super) fn probe(namespaces: &Namespaces) -> Option<Probe> {
     if !libc::WIFEXITED(status) {
         return None;
     }
-    match libc::WEXITSTATUS(status) {
-        1 => Some(Probe { mounts: false, processes: false }),
-        2 => Some(Probe { mounts: true, processes: false }),
-        3 => Some(Probe { mounts: true, processes: true }),
-        _ => None,
-    }
+    let found = libc::WEXITSTATUS(status);
+    let has = |bit| found & bit != 0;
+    has(ENTERED).then(|| Probe { mounts: has(MOUNTS), processes: has(PROCESSES), read_only: has(READ_ONLY) })
 }
 
-/// 0: no name spaces; 1: PID and network; 2: also mounts; 3: also `/proc`.
+const ENTERED: c_int = 1;
+const MOUNTS: c_int = 2;
+const PROCESSES: c_int = 4;
+const READ_ONLY: c_int = 8;
+
+/// The bits of what worked, or 0.
 fn probe_in_child(namespaces: &Namespaces) -> c_int {
     if namespaces.enter().is_err() {
         return 0;
@@ -348,10 +395,13 @@ fn probe_in_child(namespaces: &Namespaces) -> c_int {
                 exit(0);
             }
             let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            let mounted = Mounts::default().apply().is_ok()
+            let kept = Mounts::default().apply().is_ok()
+                && rustix::mount::open_tree(CWD, c"/", OpenTreeFlags::OPEN_TREE_CLONE).is_ok()
                 && rustix::mount::mount(c"none", c"/dev", c"tmpfs", closed, None).is_ok();
-            let processes = mounted && Mounts { processes: true, ..Mounts::default() }.apply().is_ok();
-            exit(1 + c_int::from(mounted) + c_int::from(processes))
+            let processes = kept && Mounts { processes: true, ..Mounts::default() }.apply().is_ok();
+            let read_only = kept && set_read_only(c"/").is_ok();
+            let bit = |bit, holds| if holds { bit } else { 0 };
+            exit(ENTERED | bit(MOUNTS, kept) | bit(PROCESSES, processes) | bit(READ_ONLY, read_only))
         }
         Err(_) => 0,
     }

@@ -36,6 +36,8 @@ pub(super) struct Features {
     pub(super) network: bool,
     /// Whether mounts can be changed for the command alone.
     pub(super) mounts: bool,
+    /// Whether everything but the writable folders can be mounted read-only for the command alone.
+    pub(super) read_only: bool,
     /// Whether `/proc` can show the command's processes only.
     pub(super) processes: bool,
     /// The version of Landlock's interface; 0 for none.
@@ -52,6 +54,7 @@ impl Features {
             namespaces: None,
             network: false,
             mounts: false,
+            read_only: false,
             processes: false,
             landlock: if with_landlock { child::landlock_version() } else { 0 },
             root: user == 0,
@@ -75,6 +78,7 @@ impl Features {
                 if let Some(probe) = child::probe(&namespaces) {
                     self.network = extra != 0;
                     self.mounts = probe.mounts;
+                    self.read_only = probe.read_only;
                     self.processes = probe.processes;
                     self.namespaces = Some(namespaces);
                     return;
@@ -94,7 +98,7 @@ impl Features {
 
     /// Landlock before its third version does not know truncation, and before its second forbids every rename between
     /// folders, which no build survives.
-    pub(super) const fn write_confinement(&self) -> bool {
+    pub(super) const fn landlock_confinement(&self) -> bool {
         self.landlock >= 3
     }
 
@@ -133,17 +137,14 @@ impl Features {
     }
 
     fn write(&self) -> Wall {
-        let enforced = self.write_confinement();
-        let detail = match (enforced, self.root) {
-            (false, _) => format!("needs Landlock 3 (Linux 6.2); this machine has {}", self.landlock),
-            (true, true) => {
-                "Landlock, which does not cover modes, owners and times; run as another user".to_owned()
-            }
-            (true, false) => {
-                "Landlock, which does not cover modes and times of the user's own files".to_owned()
-            }
+        let landlock = self.landlock_confinement();
+        let detail = match (self.read_only, landlock) {
+            (true, true) => "read-only mounts and Landlock",
+            (true, false) => "read-only mounts",
+            (false, true) => "Landlock, which does not cover modes, owners and times; allow user name spaces",
+            (false, false) => "needs Landlock 3 (Linux 6.2) or a mount name space; allow user name spaces",
         };
-        Wall::new(wall::WRITE, enforced, detail)
+        Wall::new(wall::WRITE, self.read_only || landlock, detail)
     }
 
     fn hidden(&self) -> Wall {

@@ -87,9 +87,10 @@ impl LinuxSandbox {
 /// Features that a [`LinuxSandbox`] shall do without, although the machine may have them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Without {
-    /// No name spaces: processes are cleaned up one by one, the network and hidden folders are open.
+    /// No name spaces: processes are cleaned up one by one, the network and hidden folders are open, mounts stay as they
+    /// are.
     pub namespaces: bool,
-    /// No Landlock: everything that the user can write, the command can write.
+    /// No Landlock: only mounts and name spaces confine the command. Without both, it can write whatever its user can.
     pub landlock: bool,
 }
 

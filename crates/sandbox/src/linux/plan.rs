@@ -16,9 +16,8 @@ use super::child::{Hidden, Mounts};
 use super::features::Features;
 use crate::{CommandSpec, Error, Limits, Result};
 
-/// Devices that programs write to and that keep nothing.
-const DEVICES: [&str; 7] =
-    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
+/// Devices that programs write to and that keep nothing. No terminals: those of the user are among them.
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// The private folders of one command.
 #[derive(Debug)]
@@ -79,6 +78,13 @@ pub(super) fn check(command: &CommandSpec) -> Result<()> {
     if command.limits.wall_time_sec == 0 {
         return Err(Error::Invalid { what: "wall_time_sec", reason: "it is zero".to_owned() });
     }
+    for path in &command.writable {
+        fs::metadata(path).map_err(|source| Error::Io {
+            action: "make writable",
+            path: path.clone(),
+            source,
+        })?;
+    }
     for hidden in command.hidden.iter().filter_map(|path| path.canonicalize().ok()) {
         for needed in command.writable.iter().chain([&command.directory]) {
             if needed.canonicalize().is_ok_and(|needed| needed.starts_with(&hidden)) {
@@ -106,8 +112,18 @@ pub(super) fn mounts(
         let name = c_string(&path)?;
         hidden.push(if path.is_dir() { Hidden::Folder(name) } else { Hidden::File(name) });
     }
-    let shared_memory = Path::new("/dev/shm").is_dir().then(|| c_string(&temporary.shared_memory()));
-    Ok(Some(Mounts { hidden, shared_memory: shared_memory.transpose()?, processes: features.processes }))
+    let mut kept = Vec::new();
+    for folder in command.writable.iter().chain([&temporary.folder()]) {
+        kept.push((c_string(folder)?, c_string(folder)?));
+    }
+    if Path::new("/dev/shm").is_dir() {
+        kept.push((c_string(&temporary.shared_memory())?, c"/dev/shm".into()));
+    }
+    if kept.len() > Mounts::KEPT_MAX {
+        let reason = format!("there are more than {}", Mounts::KEPT_MAX - 2);
+        return Err(Error::Invalid { what: "writable", reason });
+    }
+    Ok(Some(Mounts { hidden, kept, read_only: features.read_only, processes: features.processes }))
 }
 
 /// The Landlock rules of a command, where the kernel has Landlock.
@@ -116,7 +132,7 @@ pub(super) fn rules(
     command: &CommandSpec,
     temporary: &Temporary,
 ) -> Result<Option<OwnedFd>> {
-    if !features.write_confinement() {
+    if !features.landlock_confinement() {
         return Ok(None);
     }
     // Version 3 is the first that knows truncation; later ones add nothing about writing but device controls, which
