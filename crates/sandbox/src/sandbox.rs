@@ -241,6 +241,36 @@ impl Capabilities {
 ///   folder, `TMPDIR`, which names it.
 /// - *Errors* say that the command could not be started ([`Error::ProgramMissing`](crate::Error::ProgramMissing) and the
 ///   like). A command that ran and failed is an `Ok` with its [`Ending`].
+///
+/// Wrappers implement it too, here one that never lets a command use the network. The feature `conformance` has the suite
+/// that an implementation has to pass.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use evoseal_sandbox::{Capabilities, CommandOutcome, CommandSpec, Ending, Result, Sandbox, ScriptedSandbox};
+///
+/// #[derive(Debug)]
+/// struct Offline<S>(S);
+///
+/// #[async_trait]
+/// impl<S: Sandbox> Sandbox for Offline<S> {
+///     async fn run(&self, command: &CommandSpec) -> Result<CommandOutcome> {
+///         self.0.run(&CommandSpec { network: false, ..command.clone() }).await
+///     }
+///
+///     fn capabilities(&self) -> Capabilities {
+///         self.0.capabilities()
+///     }
+/// }
+///
+/// # async fn example() -> Result<()> {
+/// let sandbox = Offline(ScriptedSandbox::new(|_| Ok(CommandOutcome::new(Ending::Exited(0)))));
+/// sandbox.run(&CommandSpec { network: true, ..CommandSpec::new("curl", "/") }).await?;
+/// assert!(!sandbox.0.commands()[0].network);
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
+/// ```
 #[async_trait]
 pub trait Sandbox: fmt::Debug + Send + Sync {
     /// Runs a command to its end.

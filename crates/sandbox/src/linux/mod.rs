@@ -9,6 +9,7 @@ mod child;
 mod features;
 mod memory;
 mod plan;
+mod report;
 mod supervisor;
 
 use std::io::{self, PipeWriter};

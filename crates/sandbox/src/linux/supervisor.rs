@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::capture::Capture;
-use super::child::{self, Plan, Report};
+use super::child::{self, Plan};
 use super::features::Features;
 use super::memory;
 use super::plan::{self, Temporary};
+use super::report::Report;
 use crate::{CommandOutcome, CommandSpec, Ending, Error, Result};
 
 /// From SIGTERM to SIGKILL: time for a test runner to flush what it has, not for a candidate to work on.
