@@ -52,6 +52,45 @@ pub enum ViolationKind {
 /// - *Complete.* Every violation is returned, in path order; an empty list means that the guard allows the edit.
 /// - *Repeatable.* `check` changes nothing and may run again, for instance after the evaluation.
 /// - *Errors* mean that the guard could not look. A caller must treat an error as a denial.
+///
+/// A guard of one's own takes a few lines; the feature `conformance` has a suite for those that protect a part of the tree.
+///
+/// ```
+/// use evoseal_sandbox::{Edit, Guard, Result, Violation, ViolationKind};
+/// use evoseal_types::{Change, ChangeKind, EntryPath};
+///
+/// /// Nothing is ever deleted.
+/// #[derive(Debug)]
+/// struct AppendOnly;
+///
+/// impl Guard for AppendOnly {
+///     fn name(&self) -> &'static str {
+///         "append-only"
+///     }
+///
+///     fn check(&self, edit: &Edit<'_>) -> Result<Vec<Violation>> {
+///         let removed = edit.changes.iter().filter(|change| change.kind == ChangeKind::Removed);
+///         let violation = |change: &Change| Violation {
+///             guard: self.name().to_owned(),
+///             kind: ViolationKind::OutOfScope,
+///             path: Some(change.path.clone()),
+///             reason: format!("{} was removed", change.path),
+///         };
+///         Ok(removed.map(violation).collect())
+///     }
+/// }
+///
+/// let removed = Change {
+///     path: EntryPath::new("notes.md").unwrap(),
+///     kind: ChangeKind::Removed,
+///     size_bytes_before: Some(10),
+///     size_bytes_after: None,
+///     digest_after: None,
+/// };
+/// let edit = Edit { workspace: "/workspace".as_ref(), changes: &[removed] };
+/// assert_eq!(AppendOnly.check(&edit)?[0].reason, "notes.md was removed");
+/// # Ok::<(), evoseal_sandbox::Error>(())
+/// ```
 pub trait Guard: fmt::Debug + Send + Sync {
     /// The guard's name in violations.
     fn name(&self) -> &'static str;

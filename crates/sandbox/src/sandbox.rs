@@ -36,6 +36,24 @@ pub struct CommandSpec {
     pub limits: Limits,
 }
 
+impl CommandSpec {
+    /// A command without arguments, environment or input, that may write nowhere and use no network, under default
+    /// limits.
+    pub fn new(program: impl Into<OsString>, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            directory: directory.into(),
+            environment: BTreeMap::new(),
+            stdin: Vec::new(),
+            writable: Vec::new(),
+            hidden: Vec::new(),
+            network: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// Upper bounds for one command and all that it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -126,13 +144,12 @@ impl Captured {
 
     /// The text, invalid UTF-8 replaced, with a line that says how much was cut out.
     pub fn text(&self) -> String {
-        let mut text = String::from_utf8_lossy(&self.head).into_owned();
-        if self.truncated() {
-            let missing = self.total_bytes - (self.head.len() + self.tail.len()) as u64;
-            text.push_str(&format!("\n[{missing} bytes left out]\n"));
+        let (head, tail) = (String::from_utf8_lossy(&self.head), String::from_utf8_lossy(&self.tail));
+        if !self.truncated() {
+            return format!("{head}{tail}");
         }
-        text.push_str(&String::from_utf8_lossy(&self.tail));
-        text
+        let missing = self.total_bytes - (self.head.len() + self.tail.len()) as u64;
+        format!("{head}\n[{missing} bytes left out]\n{tail}")
     }
 }
 
@@ -157,6 +174,22 @@ pub struct CommandOutcome {
     pub stragglers_killed: u32,
 }
 
+impl CommandOutcome {
+    /// A command that ended so, wrote nothing and cost nothing; for scripted sandboxes and tests.
+    pub fn new(ending: Ending) -> Self {
+        Self {
+            ending,
+            stdout: Captured::default(),
+            stderr: Captured::default(),
+            wall_time: Duration::ZERO,
+            cpu_user: Duration::ZERO,
+            cpu_system: Duration::ZERO,
+            memory_peak_bytes: 0,
+            stragglers_killed: 0,
+        }
+    }
+}
+
 /// What this machine enforces, for `evoseal doctor` and the start of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
@@ -175,6 +208,27 @@ pub struct Wall {
     pub detail: String,
 }
 
+impl Wall {
+    /// A wall and whether it stands.
+    pub fn new(name: impl Into<String>, enforced: bool, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), enforced, detail: detail.into() }
+    }
+}
+
+impl Capabilities {
+    /// Whether the wall of this name stands; a name that is not listed does not.
+    pub fn enforces(&self, name: &str) -> bool {
+        self.walls.iter().any(|wall| wall.name == name && wall.enforced)
+    }
+
+    /// Fails with [`Error::NotEnforced`](crate::Error::NotEnforced), naming every wall of `names` that does not stand.
+    pub fn require(&self, names: &[&str]) -> Result<()> {
+        let missing: Vec<String> =
+            names.iter().filter(|name| !self.enforces(name)).map(|name| (*name).to_owned()).collect();
+        if missing.is_empty() { Ok(()) } else { Err(crate::Error::NotEnforced { missing }) }
+    }
+}
+
 /// Runs untrusted commands under limits.
 ///
 /// # Contract
@@ -183,9 +237,40 @@ pub struct Wall {
 ///   bounded by [`Limits::output_bytes`]; a command that writes without end neither blocks nor fills memory.
 /// - *No survivors.* When `run` returns, no process that the command started is alive, as far as
 ///   [`Capabilities`] says so. The same holds when the returned future is dropped.
-/// - *Empty environment.* The command sees exactly [`CommandSpec::environment`].
+/// - *Empty environment.* The command sees exactly [`CommandSpec::environment`] and, where it has a private temporary
+///   folder, `TMPDIR`, which names it.
 /// - *Errors* say that the command could not be started ([`Error::ProgramMissing`](crate::Error::ProgramMissing) and the
 ///   like). A command that ran and failed is an `Ok` with its [`Ending`].
+///
+/// Wrappers implement it too, here one that never lets a command use the network. The feature `conformance` has the suite
+/// that an implementation has to pass.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use evoseal_sandbox::{Capabilities, CommandOutcome, CommandSpec, Ending, Result, Sandbox, ScriptedSandbox};
+///
+/// #[derive(Debug)]
+/// struct Offline<S>(S);
+///
+/// #[async_trait]
+/// impl<S: Sandbox> Sandbox for Offline<S> {
+///     async fn run(&self, command: &CommandSpec) -> Result<CommandOutcome> {
+///         self.0.run(&CommandSpec { network: false, ..command.clone() }).await
+///     }
+///
+///     fn capabilities(&self) -> Capabilities {
+///         self.0.capabilities()
+///     }
+/// }
+///
+/// # async fn example() -> Result<()> {
+/// let sandbox = Offline(ScriptedSandbox::new(|_| Ok(CommandOutcome::new(Ending::Exited(0)))));
+/// sandbox.run(&CommandSpec { network: true, ..CommandSpec::new("curl", "/") }).await?;
+/// assert!(!sandbox.0.commands()[0].network);
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
+/// ```
 #[async_trait]
 pub trait Sandbox: fmt::Debug + Send + Sync {
     /// Runs a command to its end.
