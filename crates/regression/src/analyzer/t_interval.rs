@@ -1,0 +1,144 @@
+//! Fieller's interval for a ratio of means, with Welch's or the pairs' degrees of freedom.
+
+use super::{Analyzer, Comparison, Estimate, point};
+use crate::statistics::{
+    mean, paired_t_test, power_of_two_below, satterthwaite, std_dev, t_quantile, welch_test,
+};
+use crate::{Interval, Result};
+
+/// The standard method: the interval for the relative change of the mean after Fieller (1954).
+///
+/// For a ratio `rho` of new to old mean, `mean(y) - rho mean(x)` has mean zero and the estimated variance
+/// `vyy - 2 rho vxy + rho^2 vxx`, where `vxx` and `vyy` are squared standard errors and `vxy` is the covariance of the
+/// means. The interval holds every `rho` with `(mean(y) - rho mean(x))^2 <= t^2 (vyy - 2 rho vxy + rho^2 vxx)`, minus
+/// one. Unlike a difference divided by the old mean, it counts the noise of the old mean as well.
+///
+/// - *Independent samples:* `vxy = 0`, and t has Satterthwaite's degrees of freedom at the estimated ratio (Tamhane and
+///   Logan 2004). The p-value is that of Welch's test. Method `welch_t`.
+/// - *Pairs:* `vxy` is estimated from the pairs, and t has n - 1 degrees of freedom. The p-value is that of the paired
+///   t-test. Method `paired_t`.
+///
+/// Assumes that the samples (the pairs) are independent and their means about normal. At least two values on each side.
+/// Two constant sides are compared exactly: an interval of no width, no p-value, method `exact`. Where the old mean is
+/// zero the interval is that of the difference of means. Where the old mean is so noisy that it cannot be told from zero,
+/// the relative change has no bounded interval: if the new mean can be told from zero, the interval is bounded on one side
+/// only, assuming that the true old mean has the sign of the measured one; else it spans all floats.
+///
+/// ```
+/// use evoseal_regression::{Analyzer, Comparison, TInterval};
+/// // The machine drifts by ten percent while both are measured in turn: only the pairs see the difference.
+/// let (old, new) = ([100.0, 104.0, 108.0, 112.0], [106.0, 110.4, 114.4, 118.8]);
+/// let comparison = Comparison { incumbent: &old, candidate: &new, paired: true, level: 0.95 };
+/// assert!(TInterval.analyze(&comparison)?.interval.low > 0.055);
+/// let unpaired = Comparison { paired: false, ..comparison };
+/// assert!(TInterval.analyze(&unpaired)?.interval.low < 0.0);
+/// # Ok::<(), evoseal_regression::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TInterval;
+
+impl Analyzer for TInterval {
+    fn name(&self) -> &'static str {
+        "t_interval"
+    }
+
+    fn analyze(&self, comparison: &Comparison<'_>) -> Result<Estimate> {
+        comparison.check("an interval for the change of a mean", 2)?;
+        if comparison.is_exact() {
+            return point(comparison, "exact", comparison.level);
+        }
+        let widest = comparison
+            .incumbent
+            .iter()
+            .chain(comparison.candidate)
+            .fold(0.0, |widest, value| value.abs().max(widest));
+        let scale = power_of_two_below(widest);
+        let scaled = |values: &[f64]| values.iter().map(|value| value / scale).collect::<Vec<_>>();
+        let (x, y) = (scaled(comparison.incumbent), scaled(comparison.candidate));
+        let means = Means::of(&x, &y, comparison.paired)?;
+        let (low, high) = means.change_interval(t_quantile(comparison.level, means.degrees_of_freedom)?);
+        let unit = if means.x.abs() > 0.0 { 1.0 } else { scale };
+        let bounded = |value: f64| (value * unit).clamp(f64::MIN, f64::MAX);
+        let test = if comparison.paired { paired_t_test(&x, &y).ok() } else { welch_test(&x, &y).ok() };
+        Ok(Estimate {
+            old_value: means.x * scale,
+            new_value: means.y * scale,
+            interval: Interval { low: bounded(low), high: bounded(high), level: comparison.level },
+            p_value: test.map(|test| test.p_value),
+            method: if comparison.paired { "paired_t" } else { "welch_t" },
+        })
+    }
+}
+
+/// Two means and what is known about their errors.
+struct Means {
+    x: f64,
+    y: f64,
+    /// Standard errors, and the covariance of the means.
+    error_x: f64,
+    error_y: f64,
+    vxy: f64,
+    degrees_of_freedom: f64,
+}
+
+impl Means {
+    fn of(x: &[f64], y: &[f64], paired: bool) -> Result<Self> {
+        let (nx, ny) = (x.len() as f64, y.len() as f64);
+        let (mean_x, mean_y) = (mean(x)?, mean(y)?);
+        let (error_x, error_y) = (std_dev(x)? / nx.sqrt(), std_dev(y)? / ny.sqrt());
+        let (vxy, degrees_of_freedom) = if paired {
+            let products: f64 = x.iter().zip(y).map(|(old, new)| (old - mean_x) * (new - mean_y)).sum();
+            (products / (nx - 1.0) / nx, nx - 1.0)
+        } else {
+            let ratio = if mean_x.abs() > 0.0 { mean_y / mean_x } else { 1.0 };
+            let at_ratio = satterthwaite(ratio.abs() * error_x, nx, error_y, ny);
+            let degrees_of_freedom =
+                if at_ratio.is_finite() { at_ratio } else { satterthwaite(error_x, nx, error_y, ny) };
+            (0.0, degrees_of_freedom)
+        };
+        Ok(Self { x: mean_x, y: mean_y, error_x, error_y, vxy, degrees_of_freedom })
+    }
+
+    /// The interval of the relative change, or of the difference where the old mean is zero.
+    fn change_interval(&self, t: f64) -> (f64, f64) {
+        let Self { x, y, error_x, error_y, vxy, .. } = *self;
+        if x.abs() <= 0.0 {
+            let half = t * (error_x * error_x + error_y * error_y - 2.0 * vxy).max(0.0).sqrt();
+            return (y - half, y + half);
+        }
+        let ratio = y / x;
+        let (low, high) = match self.ratio_offsets(ratio, t) {
+            Some((low, high)) => (ratio - 1.0 + low, ratio - 1.0 + high),
+            None => (f64::MIN, f64::MAX),
+        };
+        if x > 0.0 { (low, high) } else { (-high, -low) }
+    }
+
+    /// How far below and above the estimated `ratio` the interval reaches; `None` if it is unbounded on both sides.
+    ///
+    /// With `d = rho - ratio` the condition becomes `a d^2 - 2 h d - t^2 v <= 0`, which cancels no leading digits.
+    fn ratio_offsets(&self, ratio: f64, t: f64) -> Option<(f64, f64)> {
+        let Self { x, y, error_x, error_y, vxy, .. } = *self;
+        let v = (error_y.powi(2) - 2.0 * ratio * vxy + (ratio * error_x).powi(2)).max(0.0);
+        let a = x * x - (t * error_x).powi(2);
+        let h = t * t * (ratio * error_x * error_x - vxy);
+        let root = (h * h + a * t * t * v).max(0.0).sqrt();
+        if !(v.is_finite() && h.is_finite() && root.is_finite()) {
+            return None;
+        }
+        if a > 0.0 {
+            return Some(((h - root) / a, (h + root) / a));
+        }
+        // The old mean may be zero, and the set is everything outside two roots. If the new mean is not zero, the root
+        // beyond zero belongs to an old mean of the other sign.
+        let new_mean_is_certain = y.abs() > t * error_y;
+        if !new_mean_is_certain || a.abs() <= 0.0 {
+            return None;
+        }
+        if ratio > 0.0 {
+            Some(((h + root) / a).max((h - root) / a)).map(|low| (low, f64::MAX))
+        } else {
+            Some(((h + root) / a).min((h - root) / a)).map(|high| (f64::MIN, high))
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! How the standard detector judges.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{from_toml, judge, measurements, side, spec, standard, two, with_history};
+use evoseal_regression::{
+    Assessment, Baseline, Baselines, DataProblem, Detector, Error, Measurements, RankShift,
+    RegressionDetector, RegressionSettings, TrendDirection, Verdict,
+};
+use evoseal_types::Direction::{Decrease, Increase};
+use evoseal_types::{MetricName, MetricSamples, Recommendation, Sample, Severity};
+
+const OLD: [f64; 5] = [100.0, 101.0, 99.0, 100.5, 99.5];
+
+fn times(factor: f64) -> [f64; 5] {
+    OLD.map(|value| value * factor)
+}
+
+#[test]
+fn a_change_beyond_one_hundred_percent_is_not_taken_for_a_percentage() {
+    for factor in [2.0, 2.5, 11.0, 1000.0] {
+        let finding = judge(&standard(), &two("latency", Increase, &OLD, &times(factor)));
+        assert_eq!(
+            (finding.verdict, finding.severity),
+            (Verdict::Regressed, Some(Severity::Critical)),
+            "{factor}"
+        );
+        assert!((finding.change.unwrap() - (factor - 1.0)).abs() < 1e-9, "{finding:?}");
+    }
+}
+
+#[test]
+fn only_the_harmful_direction_is_a_regression() {
+    let cases = [
+        (Increase, 1.5, Verdict::Regressed),
+        (Increase, 0.5, Verdict::Improved),
+        (Decrease, 1.5, Verdict::Improved),
+        (Decrease, 0.5, Verdict::Regressed),
+        (Increase, 1.0, Verdict::Equivalent),
+        (Decrease, 1.0, Verdict::Equivalent),
+    ];
+    for (direction, factor, expected) in cases {
+        let finding = judge(&standard(), &two("unknown_metric", direction, &OLD, &times(factor)));
+        assert_eq!(finding.verdict, expected, "{direction} {factor}: {}", finding.reason);
+    }
+}
+
+#[test]
+fn a_change_that_noise_could_explain_is_inconclusive() {
+    let finding =
+        judge(&standard(), &two("latency", Increase, &[100.0, 130.0, 80.0], &[120.0, 150.0, 100.0]));
+    assert_eq!(finding.verdict, Verdict::Inconclusive);
+    assert!(finding.change.unwrap() > 0.1 && finding.reason.contains("more samples"), "{}", finding.reason);
+}
+
+#[test]
+fn a_tiny_but_certain_harm_within_the_threshold_is_equivalent() {
+    let finding = judge(&standard(), &two("latency", Increase, &OLD, &times(1.02)));
+    assert_eq!(finding.verdict, Verdict::Equivalent, "{}", finding.reason);
+}
+
+#[test]
+fn severity_follows_the_published_ratios() {
+    let cases =
+        [(1.12, Severity::Low), (1.16, Severity::Medium), (1.21, Severity::High), (1.26, Severity::Critical)];
+    for (factor, expected) in cases {
+        let finding = judge(&standard(), &two("latency", Increase, &[100.0; 3], &[100.0 * factor; 3]));
+        assert_eq!(finding.severity, Some(expected), "{factor}: {}", finding.reason);
+    }
+}
+
+#[test]
+fn values_without_any_spread_are_compared_exactly() {
+    let detector = standard();
+    let finding = judge(&detector, &two("bytes", Increase, &[1000.0; 4], &[1100.0; 4]));
+    assert_eq!((finding.verdict, finding.p_value), (Verdict::Equivalent, None), "exactly the threshold");
+    let interval = finding.interval.unwrap();
+    assert_eq!((interval.low.to_bits(), interval.high.to_bits()), (0.1_f64.to_bits(), 0.1_f64.to_bits()));
+    assert!(finding.method == "exact" && finding.reason.contains("compared exactly"), "{}", finding.reason);
+    assert_eq!(
+        judge(&detector, &two("bytes", Increase, &[1000.0; 4], &[1101.0; 4])).verdict,
+        Verdict::Regressed
+    );
+    assert_eq!(
+        judge(&detector, &two("bytes", Increase, &[1000.0; 4], &[999.0; 4])).verdict,
+        Verdict::Improved
+    );
+}
+
+#[test]
+fn a_rise_from_zero_is_never_no_change() {
+    let finding = judge(&standard(), &two("failures", Increase, &[0.0; 3], &[2.0; 3]));
+    assert_eq!((finding.verdict, finding.severity), (Verdict::Regressed, Some(Severity::Critical)));
+    assert_eq!((finding.change, finding.absolute_change), (None, Some(2.0)));
+    assert_eq!(finding.interval.unwrap().low.to_bits(), 2.0_f64.to_bits());
+    let noisy = judge(&standard(), &two("failures", Increase, &[0.0; 3], &[0.0, 0.0, 1.0]));
+    assert_eq!(noisy.verdict, Verdict::Inconclusive, "{}", noisy.reason);
+    let same = judge(&standard(), &two("failures", Increase, &[0.0; 3], &[0.0; 3]));
+    assert_eq!(same.verdict, Verdict::Equivalent);
+}
+
+#[test]
+fn a_noisy_old_value_near_zero_does_not_hide_a_large_harm() {
+    let finding =
+        judge(&standard(), &two("errors", Increase, &[0.0, 0.0, 1.0, 0.0, 0.0], &[98.0, 100.0, 101.0]));
+    assert_eq!(finding.verdict, Verdict::Regressed, "{}", finding.reason);
+    let hopeless = judge(&standard(), &two("offset", Increase, &[-1.0, 0.5, 1.0], &[-2.0, 1.0, 1.5]));
+    assert_eq!(hopeless.verdict, Verdict::Inconclusive, "{}", hopeless.reason);
+}
+
+#[test]
+fn what_cannot_be_compared_is_named_and_never_no_regression() {
+    let metric = |values: &[f64]| vec![side("latency", Increase, values)];
+    let other_unit = vec![MetricSamples::independent(spec("latency", Decrease), &OLD)];
+    let cases = [
+        (metric(&OLD), vec![], DataProblem::MissingInCandidate),
+        (vec![], metric(&OLD), DataProblem::MissingInIncumbent),
+        (metric(&OLD), metric(&[1.0, f64::NAN, 1.0]), DataProblem::NonFiniteInCandidate),
+        (metric(&[1.0, f64::INFINITY, 1.0]), metric(&OLD), DataProblem::NonFiniteInIncumbent),
+        (metric(&OLD), metric(&[1.0, 2.0]), DataProblem::TooFewSamples),
+        (metric(&[]), metric(&OLD), DataProblem::TooFewSamples),
+        (metric(&OLD), other_unit, DataProblem::SpecMismatch),
+    ];
+    for (incumbent, candidate, problem) in cases {
+        let finding = judge(&standard(), &measurements(incumbent, candidate));
+        assert_eq!((finding.verdict, finding.problem), (Verdict::InsufficientData, Some(problem)));
+        assert!(finding.interval.is_none() && finding.severity.is_none() && !finding.reason.is_empty());
+    }
+}
+
+#[test]
+fn a_metric_listed_twice_is_an_error_that_names_it() {
+    let twice = vec![side("latency", Increase, &OLD), side("latency", Increase, &OLD)];
+    let error = standard().assess(&measurements(twice, vec![])).unwrap_err();
+    assert_eq!(error, Error::DuplicateMetric { metric: "latency".into(), side: "incumbent".into() });
+}
+
+#[test]
+fn iterations_of_one_process_start_count_once() {
+    // Four starts of ten iterations: within a start hardly any noise, between starts plenty.
+    let starts = |means: [f64; 4]| {
+        let samples = (0_u32..).zip(means).flat_map(|(start, mean)| {
+            (0..10).map(move |iteration| Sample::new(start, iteration, mean + f64::from(iteration) * 0.001))
+        });
+        vec![MetricSamples::new(spec("latency", Increase), samples.collect())]
+    };
+    let two = measurements(starts([100.0, 110.0, 90.0, 100.0]), starts([125.0, 110.0, 115.0, 110.0]));
+    let finding = judge(&standard(), &two);
+    assert_eq!(
+        (finding.verdict, finding.sample_counts),
+        (Verdict::Inconclusive, (4, 4)),
+        "{}",
+        finding.reason
+    );
+}
+
+#[test]
+fn one_process_start_alone_is_used_and_its_weakness_said() {
+    let one = |factor: f64| {
+        let samples = (0_u32..5).zip(times(factor)).map(|(i, value)| Sample::new(0, i, value)).collect();
+        vec![MetricSamples::new(spec("latency", Increase), samples)]
+    };
+    let finding = judge(&standard(), &measurements(one(1.0), one(1.5)));
+    assert_eq!(finding.verdict, Verdict::Regressed);
+    assert!(finding.reason.contains("one process start"), "{}", finding.reason);
+}
+
+#[test]
+fn pairs_measured_in_turn_see_through_the_machines_drift() {
+    let drift = [100.0, 140.0, 180.0, 120.0, 160.0, 90.0];
+    let slower = [1.2, 1.21, 1.19, 1.2, 1.205, 1.195];
+    let new: Vec<f64> = drift.iter().zip(slower).map(|(old, factor)| old * factor).collect();
+    let unpaired = two("latency", Increase, &drift, &new);
+    assert_eq!(judge(&standard(), &unpaired).verdict, Verdict::Inconclusive);
+    let paired = Measurements { paired: true, ..unpaired };
+    let finding = judge(&standard(), &paired);
+    assert_eq!(
+        (finding.verdict, finding.method.as_str()),
+        (Verdict::Regressed, "paired_t"),
+        "{}",
+        finding.reason
+    );
+    let mut torn = paired;
+    torn.candidate[0].samples.pop();
+    let finding = judge(&standard(), &torn);
+    assert!(finding.method == "welch_t" && finding.reason.contains("unequal counts"), "{}", finding.reason);
+}
+
+#[test]
+fn more_metrics_mean_wider_intervals_so_that_the_level_holds_for_all_of_them() {
+    let many =
+        |factor: f64| (0..10).map(|i| side(&format!("m{i}"), Increase, &times(factor))).collect::<Vec<_>>();
+    let findings = standard().assess(&measurements(many(1.0), many(1.2))).unwrap().findings;
+    for finding in &findings {
+        assert!((finding.interval.unwrap().level - 0.995).abs() < 1e-12, "{finding:?}");
+    }
+    // Comparisons that need no statistics cost nothing.
+    let mut two = two("latency", Increase, &OLD, &times(1.2));
+    two.incumbent.push(side("bytes", Increase, &[5.0; 3]));
+    two.candidate.push(side("bytes", Increase, &[5.0; 3]));
+    let findings = standard().assess(&two).unwrap().findings;
+    assert!((findings[1].interval.unwrap().level - 0.95).abs() < 1e-12, "{findings:?}");
+}
+
+#[test]
+fn baselines_catch_what_many_small_losses_add_up_to() {
+    let baseline = Baseline {
+        name: "release".into(),
+        version_id: "v1".parse().unwrap(),
+        metrics: vec![side("latency", Increase, &OLD), side("gone", Increase, &OLD)],
+    };
+    let mut drifted = two("latency", Increase, &times(1.19), &times(1.2));
+    drifted.baselines = vec![baseline];
+    let assessment = standard().assess(&drifted).unwrap();
+    let seen: Vec<_> = assessment
+        .findings
+        .iter()
+        .map(|finding| (finding.baseline.as_deref(), finding.metric.name.as_str(), finding.verdict))
+        .collect();
+    let expected = [
+        (None, "latency", Verdict::Equivalent),
+        (Some("release"), "gone", Verdict::InsufficientData),
+        (Some("release"), "latency", Verdict::Regressed),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(assessment.summary.affected_metrics, [MetricName::new("latency").unwrap()]);
+}
+
+#[test]
+fn history_raises_a_regression_by_one_step_and_never_makes_one() {
+    let regressed = two("latency", Increase, &[100.0; 3], &[112.0; 3]);
+    assert_eq!(judge(&standard(), &regressed).severity, Some(Severity::Low));
+    let unusual = with_history(regressed.clone(), "latency", &[99.0, 101.0, 100.0, 99.5, 100.0]);
+    let finding = judge(&standard(), &unusual);
+    assert_eq!(finding.severity, Some(Severity::Medium), "{}", finding.reason);
+    let methods: Vec<_> =
+        finding.anomalies.iter().map(|anomaly| (anomaly.method.as_str(), anomaly.index)).collect();
+    assert_eq!(methods, [("zscore", 5), ("iqr", 5)]);
+    let usual = with_history(regressed, "latency", &[80.0, 125.0, 110.0, 90.0, 100.0]);
+    assert_eq!(judge(&standard(), &usual).severity, Some(Severity::Low));
+
+    let harmless = with_history(two("latency", Increase, &[100.0; 3], &[105.0; 3]), "latency", &[100.0; 5]);
+    let finding = judge(&standard(), &harmless);
+    assert_eq!((finding.verdict, finding.severity), (Verdict::Equivalent, None));
+    assert!(!finding.anomalies.is_empty(), "a jump after a constant history stands out");
+}
+
+#[test]
+fn an_improvement_is_no_anomaly() {
+    let faster = with_history(
+        two("latency", Increase, &[100.0; 3], &[10.0; 3]),
+        "latency",
+        &[100.0, 101.0, 99.0, 100.0],
+    );
+    let finding = judge(&standard(), &faster);
+    assert_eq!((finding.verdict, finding.anomalies.len()), (Verdict::Improved, 0));
+}
+
+#[test]
+fn findings_carry_the_trend_of_the_newest_versions() {
+    let history: Vec<f64> = (0..30).map(f64::from).collect();
+    let finding =
+        judge(&standard(), &with_history(two("t", Increase, &[29.0; 3], &[29.0; 3]), "t", &history));
+    let trend = finding.trend.unwrap();
+    assert_eq!(
+        (trend.direction, trend.predicted_next.to_bits()),
+        (TrendDirection::Increasing, 30.0_f64.to_bits())
+    );
+}
+
+#[test]
+fn switches_switch_something() {
+    let noisy = two("latency", Increase, &[100.0, 130.0, 80.0], &[120.0, 150.0, 100.0]);
+    let basic = from_toml("enable_statistical_analysis = false").unwrap();
+    let finding = judge(&basic, &noisy);
+    assert_eq!((finding.verdict, finding.method.as_str()), (Verdict::Regressed, "threshold_only"));
+    assert_eq!(judge(&basic, &two("latency", Increase, &[100.0], &[150.0])).verdict, Verdict::Regressed);
+
+    let jump = with_history(two("latency", Increase, &[100.0; 3], &[112.0; 3]), "latency", &[100.0; 5]);
+    let silent =
+        from_toml("enable_anomaly_detection = false\nstatistical_analysis.enable_trend_analysis = false")
+            .unwrap();
+    let finding = judge(&silent, &jump);
+    assert_eq!((finding.anomalies.len(), finding.trend), (0, None));
+
+    let spike = with_history(
+        two("latency", Increase, &[100.0; 3], &[120.0; 3]),
+        "latency",
+        &[100.0, 90.0, 110.0, 100.0],
+    );
+    let methods = |text: &str| {
+        let finding = judge(&from_toml(text).unwrap(), &spike);
+        finding.anomalies.into_iter().map(|anomaly| anomaly.method).collect::<Vec<_>>()
+    };
+    assert_eq!(methods(""), ["zscore", "iqr"]);
+    assert_eq!(methods("anomaly_detection.sensitivity = \"high\""), ["zscore", "iqr", "pattern_spike"]);
+    assert_eq!(methods("anomaly_detection.algorithms = [\"iqr\"]"), ["iqr"]);
+    assert_eq!(methods("statistical_analysis.outlier_threshold = 3.0"), ["iqr"]);
+    let text = "anomaly_detection = { sensitivity = \"high\", pattern_recognition = false, algorithms = [] }";
+    assert_eq!(methods(text), Vec::<String>::new());
+}
+
+#[test]
+fn another_method_can_be_given_and_is_refused_where_it_would_never_run() {
+    let rank = standard().with_analyzer(Arc::new(RankShift)).unwrap();
+    let finding = judge(&rank, &two("latency", Increase, &OLD, &times(1.5)));
+    assert_eq!((finding.verdict, finding.method.as_str()), (Verdict::Regressed, "rank_ratio"));
+    let few = judge(&rank, &two("latency", Increase, &OLD[..3], &times(9.0)[..3]));
+    assert_eq!(few.problem, Some(DataProblem::TooFewSamples), "three against three cannot reach 95 percent");
+    let basic = from_toml("enable_statistical_analysis = false").unwrap();
+    assert!(basic.with_analyzer(Arc::new(RankShift)).is_err());
+}
+
+#[test]
+fn a_comparison_with_a_baseline_uses_its_stored_measurements() {
+    let mut detector = standard();
+    let stored = vec![side("latency", Increase, &OLD)];
+    assert_eq!(detector.establish_baseline("start", "v0".parse().unwrap(), stored).unwrap(), None);
+    let assessment =
+        detector.compare_against_baseline("start", &[side("latency", Increase, &times(1.5))]).unwrap();
+    assert_eq!(assessment.findings[0].baseline.as_deref(), Some("start"));
+    assert!(assessment.is_critical_regression());
+    assert_eq!(assessment.recommendation, Recommendation::RollbackRequired);
+    let error = detector.compare_against_baseline("stat", &[]).unwrap_err();
+    assert_eq!(error, Error::UnknownBaseline { name: "stat".into(), known: vec!["start".into()] });
+    assert_eq!(detector.status().baselines, ["start"]);
+    let json = serde_json::to_string(detector.baselines()).unwrap();
+    assert_eq!(&serde_json::from_str::<Baselines>(&json).unwrap(), detector.baselines());
+}
+
+#[test]
+fn callbacks_hear_of_every_assessment_with_a_regression() {
+    let mut detector = standard();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    detector.register_alert_callback(
+        "count",
+        Arc::new(move |assessment: &Assessment| {
+            counter.fetch_add(assessment.summary.total_regressions, Ordering::Relaxed);
+        }),
+    );
+    let bad = two("latency", Increase, &OLD, &times(1.5));
+    let good = two("latency", Increase, &OLD, &times(0.5));
+    let answers = detector.detect_regressions_batch(&[bad, good]);
+    let detected: Vec<_> =
+        answers.iter().map(|answer| answer.as_ref().unwrap().regression_detected()).collect();
+    assert_eq!((detected, heard.load(Ordering::Relaxed)), (vec![true, false], 1));
+}
+
+#[test]
+fn statistics_of_a_metric_test_each_value_against_those_before_it() {
+    let name = MetricName::new("latency").unwrap();
+    let values = [10.0, 10.0, 10.0, 10.0, 99.0];
+    let statistics = standard().analyze_metric_statistics(&name, &values).unwrap();
+    assert!(!statistics.anomalies.is_empty(), "five values are enough to see an outlier");
+    assert!(statistics.anomalies.iter().all(|anomaly| anomaly.index == 4), "{statistics:?}");
+    assert!(standard().analyze_metric_statistics(&name, &[1.0, 2.0]).is_err());
+}
+
+#[test]
+fn extreme_numbers_give_a_finding_that_json_can_hold() {
+    let extremes: [&[f64]; 5] = [
+        &[f64::MAX, f64::MAX, 1.0],
+        &[f64::MIN_POSITIVE, 0.0, 0.0],
+        &[5e-324, 1e-323, 5e-324],
+        &[f64::MIN, f64::MAX, 0.0],
+        &[1e-300, 1e300, 1.0],
+    ];
+    for old in extremes {
+        for new in extremes {
+            let finding =
+                judge(&standard(), &with_history(two("x", Increase, old, new), "x", &[1.0, 1.0, 2.0, 1e300]));
+            let json = serde_json::to_string(&finding).unwrap();
+            let back = serde_json::from_str(&json);
+            assert!(
+                back.is_ok_and(|back: evoseal_regression::Finding| back.verdict == finding.verdict),
+                "{json}"
+            );
+        }
+    }
+}
+
+#[test]
+fn equal_measurements_give_equal_bytes() {
+    let measurements = with_history(two("latency", Increase, &OLD, &times(1.13)), "latency", &OLD);
+    let json = |detector: &RegressionDetector| {
+        serde_json::to_string(&detector.assess(&measurements).unwrap()).unwrap()
+    };
+    let detector = RegressionDetector::new(&RegressionSettings::default()).unwrap();
+    assert_eq!(json(&detector), json(&detector.clone()));
+}
