@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Where a store keeps its bytes: immutable named objects, and one small cell that is written conditionally.
 ///
@@ -20,6 +20,8 @@ use crate::Result;
 /// - *Consistent.* A `get`, `get_range`, `list` or `load` that starts after a write returned sees that write.
 /// - *Conditional.* `swap` writes the cell only if it still holds `expected`; of several concurrent calls with the same
 ///   expectation exactly one succeeds.
+/// - *Locked.* `lock` is honoured by every user of the same bytes, in this process and in others, and ends with its
+///   holder, however that ends.
 /// - *Honest errors.* A missing object is [`Error::NotFound`](crate::Error::NotFound); `delete` of a missing object is
 ///   `Ok`, so that it can be repeated.
 pub trait ObjectBackend: fmt::Debug + Send + Sync {
@@ -49,6 +51,39 @@ pub trait ObjectBackend: fmt::Debug + Send + Sync {
 
     /// Writes the cell `name` if it still holds `expected`. `Ok(false)` if it holds something else.
     fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool>;
+
+    /// Takes the lock between writers and the collection of garbage; dropping the guard gives it back.
+    ///
+    /// [`LockMode::Shared`] waits while it is held exclusively. [`LockMode::Exclusive`] does not wait: it is
+    /// [`Error::Locked`](crate::Error::Locked) while anyone else, in this process or another, holds the lock.
+    fn lock(&self, mode: LockMode) -> Result<LockGuard>;
+}
+
+/// How the lock of a store is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMode {
+    /// Together with others: by whoever adds objects that no checkpoint names yet.
+    Shared,
+    /// Alone: by whoever removes objects that no checkpoint names any more.
+    Exclusive,
+}
+
+/// Holds the lock of a store until it is dropped.
+pub struct LockGuard {
+    _held: Box<dyn Send + Sync>,
+}
+
+impl LockGuard {
+    /// A guard around whatever gives the lock back when it is dropped.
+    pub fn new(held: impl Send + Sync + 'static) -> Self {
+        Self { _held: Box::new(held) }
+    }
+}
+
+impl fmt::Debug for LockGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LockGuard")
+    }
 }
 
 /// An object's name and size.
@@ -103,9 +138,37 @@ macro_rules! forward_object_backend {
             fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
                 (**self).swap(name, expected, new)
             }
+
+            fn lock(&self, mode: LockMode) -> Result<LockGuard> {
+                (**self).lock(mode)
+            }
         }
     };
 }
 
 forward_object_backend!(Arc);
 forward_object_backend!(Box);
+
+/// Checks an object's or a cell's name: every backend calls this first, so that no name can leave its folder.
+///
+/// ```
+/// use evoseal_checkpoint::check_object_name;
+/// assert!(check_object_name("packs/0a1b").is_ok());
+/// assert!(check_object_name("../packs").is_err());
+/// ```
+pub fn check_object_name(name: &str) -> Result<()> {
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'/');
+    let reason = if name.is_empty() || name.len() > 200 {
+        "it must have 1 to 200 bytes"
+    } else if !name.bytes().all(allowed) {
+        "it may hold lower-case letters, digits, '-', '.' and '/' only"
+    } else if name.bytes().filter(|byte| *byte == b'/').count() > 3 {
+        "it has more than three '/'"
+    } else if name.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+        "a component is empty or starts with '.'"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Invalid { argument: "object name", reason: format!("{name:?}: {reason}") })
+}

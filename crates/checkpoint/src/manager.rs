@@ -1,0 +1,387 @@
+//! The standard implementation of a checkpoint store.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use evoseal_types::{CheckpointId, Clock, Digest, EntryPath, SystemClock};
+
+use crate::backend::ObjectBackend;
+use crate::catalog;
+use crate::engine::{Engine, Gate, Pending, State};
+use crate::local::LocalBackend;
+use crate::memory::MemoryBackend;
+use crate::retention::surplus;
+use crate::settings::CheckpointSettings;
+use crate::stat_cache::StatCacheFolder;
+use crate::store::{
+    CaptureStats, Checkpoint, CheckpointStatistics, DeleteReport, Entry, EntryKind, NewCheckpoint,
+    RestoreMode, RestoreReport, Source, VerifyReport,
+};
+use crate::tree::read_tree;
+use crate::{Error, Result};
+
+/// Keeps checkpoints in any [`ObjectBackend`].
+///
+/// The methods here do the work on the calling thread and need no runtime; as a
+/// [`CheckpointStore`](crate::CheckpointStore) the same work is done off the asynchronous threads. Clones share one
+/// store. Captures through one manager are done one after the other; several managers and several processes may use
+/// one store at the same time.
+///
+/// ```
+/// use evoseal_checkpoint::{CheckpointManager, NewCheckpoint, RestoreMode, Source};
+///
+/// let place = tempfile::tempdir()?;
+/// let workspace = place.path().join("workspace");
+/// std::fs::create_dir(&workspace)?;
+/// std::fs::write(workspace.join("main.rs"), "fn main() {}")?;
+///
+/// let manager = CheckpointManager::builder().directory(place.path().join("store")).create()?;
+/// let (v1, _) = manager.create_blocking(&Source::Directory(workspace.clone()), NewCheckpoint::of("v1".parse()?))?;
+/// std::fs::write(workspace.join("main.rs"), "broken")?;
+/// manager.restore_blocking(v1.id, &workspace, RestoreMode::InPlace)?;
+/// assert_eq!(std::fs::read_to_string(workspace.join("main.rs"))?, "fn main() {}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct CheckpointManager {
+    pub(crate) engine: Arc<Engine>,
+}
+
+/// Where the bytes of a new manager are.
+#[derive(Debug, Clone)]
+enum Place {
+    Directory(PathBuf),
+    Backend(Arc<dyn ObjectBackend>),
+}
+
+/// Puts a [`CheckpointManager`] together.
+#[derive(Debug, Clone)]
+pub struct CheckpointManagerBuilder {
+    place: Option<Place>,
+    clock: Arc<dyn Clock>,
+    settings: CheckpointSettings,
+    stat_cache_directory: Option<PathBuf>,
+}
+
+impl CheckpointManager {
+    /// Starts to put a manager together. Without further word the store is in the directory that the settings name,
+    /// and the time is the system's.
+    pub fn builder() -> CheckpointManagerBuilder {
+        CheckpointManagerBuilder {
+            place: None,
+            clock: Arc::new(SystemClock::new()),
+            settings: CheckpointSettings::default(),
+            stat_cache_directory: None,
+        }
+    }
+
+    /// Captures `source` and waits until the checkpoint is durable.
+    pub fn create_blocking(
+        &self,
+        source: &Source,
+        details: NewCheckpoint,
+    ) -> Result<(Checkpoint, CaptureStats)> {
+        let _pass = self.engine.gate.enter();
+        let pending = self.engine.capture(source, details)?;
+        self.finish(pending)
+    }
+
+    /// Makes a capture durable, then cleans up if that is wanted.
+    pub(crate) fn finish(&self, pending: Pending) -> Result<(Checkpoint, CaptureStats)> {
+        let (checkpoint, stats) = self.engine.commit(pending)?;
+        if self.engine.settings.auto_cleanup {
+            // The checkpoint stands whatever happens here, and the next one cleans up again: an error now would only
+            // say wrongly that the checkpoint does not exist.
+            let _ = self.clean_up(&checkpoint);
+        }
+        Ok((checkpoint, stats))
+    }
+
+    /// Deletes the surplus after `newest` became durable.
+    fn clean_up(&self, newest: &Checkpoint) -> Result<()> {
+        let mut protected = self.engine.state().protected.clone();
+        protected.insert(newest.id);
+        protected.extend(newest.details.parent);
+        let keep = self.engine.settings.max_checkpoints;
+        let listed = self.list_blocking()?;
+        let surplus = surplus(&listed, keep, &protected)?;
+        if !surplus.is_empty() {
+            self.engine.delete(&surplus)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the set of checkpoints that automatic cleanup must keep besides pinned ones: known-good versions,
+    /// baselines, whatever a rollback may need. It is remembered by this manager and its clones, not by the store.
+    pub fn protect(&self, ids: BTreeSet<CheckpointId>) {
+        self.engine.state().protected = ids;
+    }
+
+    /// All visible checkpoints in order of creation.
+    pub fn list_blocking(&self) -> Result<Vec<Checkpoint>> {
+        self.engine.reading(|snapshot| {
+            let entries = snapshot.catalog.checkpoints.iter();
+            entries.map(|entry| self.engine.checkpoint(entry, snapshot)).collect()
+        })
+    }
+
+    /// One checkpoint.
+    pub fn load_blocking(&self, id: CheckpointId) -> Result<Checkpoint> {
+        self.engine.reading(|snapshot| self.engine.checkpoint(snapshot.catalog.entry(id)?, snapshot))
+    }
+
+    /// The entries of a checkpoint's tree, sorted by path.
+    pub fn entries_blocking(&self, id: CheckpointId) -> Result<Vec<Entry>> {
+        self.engine.reading(|snapshot| {
+            let tree = snapshot.catalog.entry(id)?.tree;
+            read_tree(&mut self.engine.reader(snapshot), tree)
+        })
+    }
+
+    /// The content of one regular file of a checkpoint.
+    pub fn read_file_blocking(&self, id: CheckpointId, path: &EntryPath) -> Result<Vec<u8>> {
+        self.engine.reading(|snapshot| {
+            let tree = snapshot.catalog.entry(id)?.tree;
+            let mut reader = self.engine.reader(snapshot);
+            let entries = read_tree(&mut reader, tree)?;
+            let found =
+                entries.binary_search_by(|entry| entry.path.cmp(path)).map(|place| &entries[place].kind);
+            match found {
+                Ok(EntryKind::File { size_bytes, digest, .. }) => reader.content(*digest, *size_bytes),
+                Ok(_) => {
+                    Err(Error::Invalid { argument: "path", reason: format!("{path} is no regular file") })
+                }
+                Err(_) => Err(Error::NotFound { what: format!("file {path} in checkpoint {}", id.short()) }),
+            }
+        })
+    }
+
+    /// What a restore would change; nothing is changed.
+    pub fn plan_restore_blocking(
+        &self,
+        id: CheckpointId,
+        target: &Path,
+        mode: RestoreMode,
+    ) -> Result<RestoreReport> {
+        self.engine.plan_restore(id, target, mode)
+    }
+
+    /// Makes `target` equal to the checkpoint and reads it back.
+    pub fn restore_blocking(
+        &self,
+        id: CheckpointId,
+        target: &Path,
+        mode: RestoreMode,
+    ) -> Result<RestoreReport> {
+        self.engine.restore(id, target, mode)
+    }
+
+    /// The digest that the tree below `directory` has now.
+    pub fn tree_digest_blocking(&self, directory: &Path) -> Result<Digest> {
+        self.engine.tree_digest(directory)
+    }
+
+    /// Deletes checkpoints, all or none. What only they needed is given back at once unless someone is writing; then
+    /// the next deletion, or [`collect_garbage_blocking`](Self::collect_garbage_blocking), does it.
+    pub fn delete_blocking(&self, ids: &[CheckpointId]) -> Result<DeleteReport> {
+        self.engine.delete(ids)
+    }
+
+    /// Pins a checkpoint for a reason, or takes the pin back.
+    pub fn pin_blocking(&self, id: CheckpointId, reason: Option<&str>) -> Result<()> {
+        if reason.is_some_and(|reason| reason.len() > PIN_REASON_LEN_MAX) {
+            return Err(Error::TooLarge {
+                what: "the reason of a pin".to_owned(),
+                actual: reason.map_or(0, str::len) as u64,
+                limit: PIN_REASON_LEN_MAX as u64,
+            });
+        }
+        catalog::commit(&*self.engine.backend, |catalog| {
+            let found = catalog.checkpoints.iter_mut().find(|entry| entry.id == id);
+            found.ok_or_else(|| catalog::not_found(id))?.pinned = reason.map(str::to_owned);
+            Ok(())
+        })
+    }
+
+    /// Reads everything that the given checkpoints need; the whole store if none is given.
+    pub fn verify_blocking(&self, ids: &[CheckpointId]) -> Result<VerifyReport> {
+        self.engine.verify(ids)
+    }
+
+    /// Removes what no checkpoint needs and rewrites packs that are mostly waste; gives the bytes that came back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`](crate::Error::Locked) while anyone is capturing: nothing is changed then.
+    pub fn collect_garbage_blocking(&self) -> Result<u64> {
+        self.engine.collect_garbage()
+    }
+
+    /// Counts and sizes, under the published name.
+    pub fn get_checkpoint_statistics(&self) -> Result<CheckpointStatistics> {
+        let listed = self.list_blocking()?;
+        let total_size_bytes = self.engine.stored_bytes()?;
+        let logical_size_bytes = listed.iter().map(|checkpoint| checkpoint.size_bytes).sum();
+        let reduction_ratio = (!listed.is_empty() && total_size_bytes > 0)
+            .then(|| logical_size_bytes as f64 / total_size_bytes as f64);
+        Ok(CheckpointStatistics {
+            total_checkpoints: listed.len() as u64,
+            total_size_bytes,
+            total_size_mb: total_size_bytes as f64 / (1024.0 * 1024.0),
+            logical_size_bytes,
+            reduction_ratio,
+            checkpoint_directory: self.engine.backend.location(),
+            oldest_checkpoint: listed.iter().map(|checkpoint| checkpoint.created_at).min(),
+            newest_checkpoint: listed.iter().map(|checkpoint| checkpoint.created_at).max(),
+            auto_cleanup_enabled: self.engine.settings.auto_cleanup,
+            max_checkpoints: self.engine.settings.max_checkpoints,
+            pinned_checkpoints: listed.iter().filter(|checkpoint| checkpoint.pinned.is_some()).count() as u64,
+        })
+    }
+
+    /// Forgets which files of a workspace are known, so that the next capture reads every one.
+    ///
+    /// Capture trusts size, inode, mode and the two times that the file system keeps. A process that writes through a
+    /// memory mapping can change a file without moving these; after code that is not trusted has run, forget.
+    pub fn forget_workspace(&self, directory: &Path) -> Result<()> {
+        self.engine.forget_workspace(directory)
+    }
+}
+
+/// The longest reason for a pin, in bytes: it stands in the catalogue, which every commit writes.
+const PIN_REASON_LEN_MAX: usize = 1024;
+
+impl CheckpointManagerBuilder {
+    /// Keeps the store in a directory of the local file system.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.place = Some(Place::Directory(directory.into()));
+        self
+    }
+
+    /// Keeps the store in memory.
+    pub fn in_memory(self) -> Self {
+        self.backend(Arc::new(MemoryBackend::new()))
+    }
+
+    /// Keeps the store in any backend.
+    pub fn backend(mut self, backend: Arc<dyn ObjectBackend>) -> Self {
+        self.place = Some(Place::Backend(backend));
+        self
+    }
+
+    /// Where the times of checkpoints come from.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Replaces the settings.
+    pub fn settings(mut self, settings: CheckpointSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Where the hints about unchanged files are kept between processes. Default: `cache` in the store's directory, or
+    /// nowhere for other backends.
+    pub fn stat_cache_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.stat_cache_directory = Some(directory.into());
+        self
+    }
+
+    /// Opens the store that is there, or makes one.
+    pub fn open_or_create(self) -> Result<CheckpointManager> {
+        let prepared = self.prepare()?;
+        catalog::create(&*prepared.backend)?;
+        prepared.open()
+    }
+
+    /// Makes a new store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`](crate::Error::NotEmpty) if there is one already.
+    pub fn create(self) -> Result<CheckpointManager> {
+        let prepared = self.prepare()?;
+        if !catalog::create(&*prepared.backend)? {
+            return Err(Error::NotEmpty { path: PathBuf::from(prepared.backend.location()) });
+        }
+        prepared.open()
+    }
+
+    /// Opens the store that is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`](crate::Error::NotFound) if there is none, [`Error::Format`](crate::Error::Format) if a newer
+    /// version or another backend made it. Nothing is changed in either case.
+    pub fn open(self) -> Result<CheckpointManager> {
+        let directory = match &self.place {
+            Some(Place::Directory(directory)) => Some(directory.clone()),
+            Some(Place::Backend(_)) => None,
+            None => Some(self.settings.checkpoint_dir.clone()),
+        };
+        if let Some(directory) = directory.filter(|directory| !directory.join("objects").is_dir()) {
+            return Err(Error::NotFound { what: format!("checkpoint store in {}", directory.display()) });
+        }
+        self.prepare()?.open()
+    }
+
+    fn prepare(self) -> Result<Prepared> {
+        if self.settings.max_checkpoints == 0 {
+            return Err(Error::Invalid {
+                argument: "max_checkpoints",
+                reason: "at least one checkpoint must be kept".to_owned(),
+            });
+        }
+        let place = self.place.unwrap_or_else(|| Place::Directory(self.settings.checkpoint_dir.clone()));
+        let (backend, directory) = match place {
+            Place::Backend(backend) => (backend, None),
+            Place::Directory(directory) => {
+                let local = LocalBackend::open(directory)?;
+                let directory = local.directory().to_owned();
+                let backend: Arc<dyn ObjectBackend> = Arc::new(local);
+                (backend, Some(directory))
+            }
+        };
+        let stat_caches =
+            self.stat_cache_directory.or_else(|| directory.as_ref().map(|store| store.join("cache")));
+        Ok(Prepared {
+            backend,
+            directory,
+            clock: self.clock,
+            settings: self.settings,
+            stat_caches: stat_caches.map(StatCacheFolder),
+        })
+    }
+}
+
+/// Everything but the header, which is read last.
+struct Prepared {
+    backend: Arc<dyn ObjectBackend>,
+    directory: Option<PathBuf>,
+    clock: Arc<dyn Clock>,
+    settings: CheckpointSettings,
+    stat_caches: Option<StatCacheFolder>,
+}
+
+impl Prepared {
+    fn open(self) -> Result<CheckpointManager> {
+        let (header, _) = catalog::open(&*self.backend)?.ok_or_else(|| Error::NotFound {
+            what: format!("checkpoint store in {}", self.backend.location()),
+        })?;
+        // A damaged or newer catalogue is refused now rather than at the first use.
+        catalog::load(&*self.backend)?;
+        let engine = Engine {
+            backend: self.backend,
+            clock: self.clock,
+            settings: self.settings,
+            header,
+            directory: self.directory,
+            stat_caches: self.stat_caches,
+            gate: Gate::default(),
+            state: Mutex::new(State::default()),
+        };
+        Ok(CheckpointManager { engine: Arc::new(engine) })
+    }
+}
