@@ -144,7 +144,7 @@ async fn the_program_may_write_to_workspace_and_run_folder_only() {
     let folders = Folders::new(&["workspace", "run"]);
     let sandbox = Arc::new(PlainSandbox::default());
     let settings: CommandProposerSettings = toml::from_str("command = 'true'\nnetwork = true").unwrap();
-    let launcher = Launcher::new(sandbox.clone()).with_hidden(vec!["/store".into()]);
+    let launcher = Launcher::new(Arc::<PlainSandbox>::clone(&sandbox)).with_hidden(vec!["/store".into()]);
     CommandProposer::new(settings, launcher).unwrap().propose(&context(&folders)).await.unwrap();
     let started = sandbox.started.lock().unwrap();
     assert_eq!(started[0].writable, [folders.path("workspace"), folders.path("run")]);
