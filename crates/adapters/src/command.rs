@@ -13,8 +13,8 @@ use serde::{Serialize, Serializer};
 /// ```
 /// use evoseal_adapters::CommandLine;
 ///
-/// let list = CommandLine::program(["cargo", "test", "--quiet"])?;
-/// assert_eq!(list.words(), ["cargo", "test", "--quiet"]);
+/// let list = CommandLine::program(["cargo", "test", "--workspace"])?;
+/// assert_eq!(list.words(), ["cargo", "test", "--workspace"]);
 /// let text = CommandLine::shell("make && make check")?;
 /// assert_eq!(text.words(), ["sh", "-c", "make && make check"]);
 /// # Ok::<(), evoseal_pipeline::Error>(())

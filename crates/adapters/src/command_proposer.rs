@@ -38,13 +38,13 @@ pub struct CommandProposerSettings {
 
 /// Lets any program propose: a script, a coding agent, a migration tool.
 ///
-/// The program runs with the workspace as its working directory and edits it in place. It may write there and in the
-/// run's folder. Besides the launcher's and the settings' variables it sees
+/// The program runs with the workspace as its working directory and edits it in place. It may write there and in a folder
+/// of its own, which stays for the whole run, and nowhere else in the run's folder. Besides the launcher's and the settings' variables it sees
 ///
 /// | variable | value |
 /// | --- | --- |
 /// | `EVOSEAL_WORKSPACE` | the workspace |
-/// | `EVOSEAL_RUN_DIR` | the run's folder |
+/// | `EVOSEAL_RUN_DIR` | the folder of its own, for notes from one iteration to the next |
 /// | `EVOSEAL_ITERATION` | the iteration, from 1 |
 /// | `EVOSEAL_SEED` | the run's seed; with the iteration, all that chance may depend on |
 /// | `EVOSEAL_BRIEF` | a JSON file: what the run is about and what became of earlier proposals |
@@ -110,12 +110,18 @@ impl Proposer for CommandProposer {
     async fn propose(&self, context: &ProposalContext) -> Result<Proposal> {
         let brief = context.run_directory.join("brief.json");
         write_brief(&brief, &context.brief)?;
+        let own = context.run_directory.join("proposer");
+        std::fs::create_dir_all(&own).map_err(|source| Error::Io {
+            action: "create",
+            path: own.clone(),
+            source,
+        })?;
         let place = Place {
             directory: context.workspace.clone(),
-            writable: vec![context.workspace.clone(), context.run_directory.clone()],
+            writable: vec![context.workspace.clone(), own.clone()],
             variables: vec![
                 ("EVOSEAL_WORKSPACE", context.workspace.clone().into()),
-                ("EVOSEAL_RUN_DIR", context.run_directory.clone().into()),
+                ("EVOSEAL_RUN_DIR", own.into()),
                 ("EVOSEAL_ITERATION", context.iteration.to_string().into()),
                 ("EVOSEAL_SEED", context.seed.to_string().into()),
                 ("EVOSEAL_BRIEF", brief.into()),

@@ -403,6 +403,19 @@ async fn a_sandbox_that_refuses_or_is_cancelled_is_an_error_of_the_evaluation() 
 }
 
 #[tokio::test]
+async fn a_link_in_the_run_folder_does_not_empty_another_folder() {
+    let folders = folders();
+    std::fs::create_dir_all(folders.path("precious/candidate")).unwrap();
+    folders.write("precious/candidate/work", "mine");
+    symlink(folders.path("precious"), folders.path("run/evaluation")).unwrap();
+    let evaluator =
+        evaluator("[test]\ncommand = 'true'\nformat = 'exit_code'\n", Arc::new(PlainSandbox::default()));
+    let error = evaluator.evaluate(&request(&folders, false)).await.unwrap_err();
+    assert!(error.to_string().contains("symlink"), "{error}");
+    assert_eq!(folders.read("precious/candidate/work"), "mine");
+}
+
+#[tokio::test]
 async fn the_environment_of_a_step_adds_to_the_common_one_and_ours_wins() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&seen);

@@ -67,8 +67,8 @@ async fn the_program_edits_the_workspace_and_is_told_what_it_needs() {
     assert_eq!(propose(&folders, script).await.unwrap(), edited("wrote a file"));
     assert_eq!(folders.read("workspace/file"), "new\n");
     // HOME is not handed down: the environment is exactly what was given.
-    assert_eq!(folders.read("run/told"), "6 42 mine \n");
-    let brief: Brief = serde_json::from_str(&folders.read("run/copy")).unwrap();
+    assert_eq!(folders.read("run/proposer/told"), "6 42 mine \n");
+    let brief: Brief = serde_json::from_str(&folders.read("run/proposer/copy")).unwrap();
     assert_eq!(brief, context(&folders).brief);
 }
 
@@ -140,14 +140,14 @@ async fn a_missing_program_is_named_with_what_to_change() {
 }
 
 #[tokio::test]
-async fn the_program_may_write_to_workspace_and_run_folder_only() {
+async fn the_program_may_write_to_workspace_and_its_own_folder_only() {
     let folders = Folders::new(&["workspace", "run"]);
     let sandbox = Arc::new(PlainSandbox::default());
     let settings: CommandProposerSettings = toml::from_str("command = 'true'\nnetwork = true").unwrap();
     let launcher = Launcher::new(Arc::<PlainSandbox>::clone(&sandbox)).with_hidden(vec!["/store".into()]);
     CommandProposer::new(settings, launcher).unwrap().propose(&context(&folders)).await.unwrap();
     let started = sandbox.started.lock().unwrap();
-    assert_eq!(started[0].writable, [folders.path("workspace"), folders.path("run")]);
+    assert_eq!(started[0].writable, [folders.path("workspace"), folders.path("run/proposer")]);
     assert_eq!((started[0].hidden.as_slice(), started[0].network), (["/store".into()].as_slice(), true));
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use evoseal_pipeline::{Error, EvaluationRequest, Result, VersionInPlace};
 use evoseal_safety::{EvaluationFault, FaultKind, Subject};
 use evoseal_sandbox::{CommandOutcome, Ending};
-use evoseal_types::ErrorClass;
+use evoseal_types::{EntryPath, ErrorClass};
 
 use crate::launcher::Place;
 use crate::{Launcher, StepSettings, files, text};
@@ -30,7 +30,13 @@ impl<'a> Side<'a> {
         subject: Subject,
         version: &'a VersionInPlace,
     ) -> Result<Self> {
-        let run_directory = request.run_directory.join("evaluation").join(subject.to_string());
+        let own =
+            EntryPath::new(format!("evaluation/{subject}")).expect("the names of both subjects are plain");
+        // Emptying it through a link would empty somebody else's folder.
+        let run_directory = files::inside(&request.run_directory, &own).map_err(|reason| Error::Invalid {
+            what: format!("run directory {}", request.run_directory.display()),
+            reason,
+        })?;
         files::make_empty(&run_directory).map_err(|source| Error::Io {
             action: "empty",
             path: run_directory.clone(),

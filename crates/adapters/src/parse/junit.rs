@@ -36,6 +36,7 @@ const SAID_BYTES_MAX: usize = 64 << 10;
 /// # Ok::<(), evoseal_adapters::parse::Error>(())
 /// ```
 pub fn parse(test_type: &str, xml: &str) -> Result<TestReport, Error> {
+    let xml = xml.trim_start_matches('\u{feff}');
     let mut reader = Reader::from_str(xml);
     let mut document = Document::default();
     loop {
@@ -317,6 +318,7 @@ mod tests {
     #[test]
     fn a_suite_without_cases_is_a_report_of_no_tests() {
         assert_eq!(read("<testsuites/>").unwrap().tests_run, 0);
+        assert_eq!(read("\u{feff}<?xml version='1.0'?>\n<testsuites></testsuites>\n").unwrap().tests_run, 0);
     }
 
     #[test]

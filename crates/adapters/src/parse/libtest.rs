@@ -14,7 +14,7 @@
 //! The announced number, the lines and the counts of the result line must agree. A binary that announced tests and has no
 //! result line died on the way, which is an error; a process that leaves early with code 0 does not pass for one that
 //! ran its tests. Tests that print past the harness (`--nocapture`, or straight to the file descriptor) can break lines apart;
-//! that is an error too, and JUnit the way out.
+//! that is an error too, and JUnit the way out. So is the terse form of `--quiet`, which names no tests.
 //!
 //! Which binary a test belongs to stands in cargo's own lines (`Running … (target/…)`, `Doc-tests …`), which go to standard
 //! error. Where they match the binaries one to one, names are `binary source: test`, such as
@@ -385,6 +385,7 @@ mod tests {
             format!("running 1 test\ntest a ... ok\n{}", result("FAILED", 1, 0)),
             format!("running 1 test\ntest a ... ok\ntest a ... ok\n{}", result("ok", 1, 0)),
             "running 0 tests\ntest result: ok. many passed\n".to_owned(),
+            format!("running 3 tests\n...\n{}", result("ok", 3, 0)),
         ] {
             assert!(parse("t", &text, "").is_err(), "{text}");
         }
