@@ -17,6 +17,31 @@ use crate::CommandLine;
 ///
 /// Nothing of the caller's environment reaches a command by itself. A program hands in what it wants to pass on; a
 /// launcher without [`with_environment`](Self::with_environment) gives `PATH=/usr/local/bin:/usr/bin:/bin` alone.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use evoseal_adapters::Launcher;
+/// use evoseal_sandbox::Sandbox;
+///
+/// fn launcher(sandbox: Arc<dyn Sandbox>) -> Launcher {
+///     let environment = [("PATH", "/opt/toolchain/bin:/usr/bin:/bin"), ("LANG", "C.UTF-8")];
+///     Launcher::new(sandbox)
+///         .with_environment(environment.map(|(name, value)| (name.into(), value.into())).into())
+///         .with_hidden(vec!["/srv/project/.evoseal".into()])
+/// }
+/// # use evoseal_sandbox::{Capabilities, CommandOutcome, CommandSpec, Error};
+/// # #[derive(Debug)]
+/// # struct Closed;
+/// # #[async_trait::async_trait]
+/// # impl Sandbox for Closed {
+/// #     async fn run(&self, _: &CommandSpec) -> Result<CommandOutcome, Error> {
+/// #         Err(Error::NotEnforced { missing: Vec::new() })
+/// #     }
+/// #     fn capabilities(&self) -> Capabilities { Capabilities { walls: Vec::new() } }
+/// # }
+/// assert!(format!("{:?}", launcher(Arc::new(Closed))).contains("/opt/toolchain/bin"));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Launcher {
     sandbox: Arc<dyn Sandbox>,

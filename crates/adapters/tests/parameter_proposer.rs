@@ -135,6 +135,15 @@ async fn coupled_sites_change_together_and_every_other_byte_stays() {
 }
 
 #[tokio::test]
+async fn a_published_text_that_stands_for_a_value_is_not_proposed_again() {
+    let settings = SETTINGS.replace("values = [10, 12, 14]", "values = [10, 12, 14]\npublished = 12");
+    let proposals = run(&folders(), &settings, 7, |_| false).await;
+    assert_eq!(proposals.len(), 3 * 3 - 1);
+    assert!(proposals.iter().all(|(_, file)| !file.contains("1 << 12")));
+    assert!(proposals.iter().any(|(summary, _)| summary == "bits 12 → 14"), "{proposals:?}");
+}
+
+#[tokio::test]
 async fn the_current_value_is_recognised_whatever_blanks_surround_it() {
     let settings = r#"
         [[parameters]]
@@ -242,6 +251,7 @@ fn settings_that_cannot_be_meant_are_refused() {
     for settings in [
         "parameters = []".to_owned(),
         parameter("p", ""),
+        format!("{}published = 2\n", parameter("p", site)),
         parameter("", site),
         parameter(" p", site),
         format!("{}{}", parameter("p", site), parameter("p", site)),

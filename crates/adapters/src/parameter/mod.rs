@@ -35,7 +35,7 @@ type Combination = BTreeMap<String, Value>;
 /// gets the proposal that it had before.
 ///
 /// A parameter whose sites hold none of its values, or values that do not agree, is *as published*: a proper place to
-/// start from, to which no proposal goes back by itself.
+/// start from, to which no proposal goes back. Settings may say which value that is ([`Parameter::published`]).
 ///
 /// Files are written beside their place and renamed; mode and all other bytes stay as they were. A site must be found
 /// exactly once, and neither it nor a folder above may be a symlink; otherwise the iteration fails with the file named.

@@ -31,6 +31,11 @@ pub struct Parameter {
     pub name: String,
     /// The values that it may take.
     pub values: ParameterValues,
+    /// The value that the published text stands for where it is written in another way: 12 where the file says `4 * 1024` and
+    /// the format is `1 << {value}`. It counts whenever the sites hold no value of the list. Default: none; the text is then a
+    /// value of its own, and writing the same in our way is proposed like any other change.
+    #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
     /// Where it stands. Several sites are set together, for constants that must agree with each other.
     pub sites: Vec<Site>,
 }
@@ -49,6 +54,10 @@ pub struct Site {
     /// constants in step.
     #[serde(default = "value_alone")]
     pub format: String,
+}
+
+fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Written::deserialize(deserializer).map(|Written(text)| Some(text))
 }
 
 fn value_alone() -> String {
@@ -275,7 +284,7 @@ impl ParameterProposerSettings {
             return refuse("`parameters`".to_owned(), "there are more than 1000");
         }
         let mut names = BTreeSet::new();
-        for Parameter { name, sites, .. } in &self.parameters {
+        for Parameter { name, values, published, sites } in &self.parameters {
             let what = || format!("parameter {name:?}");
             if name.trim() != name || name.is_empty() || name.len() > 100 || name.contains(char::is_control) {
                 return refuse(
@@ -285,6 +294,9 @@ impl ParameterProposerSettings {
             }
             if !names.insert(name) {
                 return refuse(what(), "the name stands there twice");
+            }
+            if published.as_ref().is_some_and(|published| !values.texts().contains(published)) {
+                return refuse(what(), "`published` is none of its `values`");
             }
             if sites.is_empty() {
                 return refuse(what(), "it has no `sites`");

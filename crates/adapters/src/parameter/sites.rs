@@ -50,7 +50,7 @@ impl Sources {
         parameters.iter().map(|parameter| Ok((parameter.name.clone(), self.value_of(parameter)?))).collect()
     }
 
-    /// The one value whose text stands at all sites of a parameter.
+    /// The one value whose text stands at all sites of a parameter, else what the settings call the published one.
     fn value_of(&self, parameter: &Parameter) -> Result<Value> {
         let mut texts = Vec::new();
         for site in &parameter.sites {
@@ -58,7 +58,7 @@ impl Sources {
         }
         let stands =
             |value: &&String| texts.iter().all(|(site, text)| site.text_of(value).trim().as_bytes() == *text);
-        Ok(parameter.values.texts().iter().find(stands).cloned())
+        Ok(parameter.values.texts().iter().find(stands).or(parameter.published.as_ref()).cloned())
     }
 
     /// Writes the values in which `wanted` differs from `current`.
