@@ -1,14 +1,72 @@
 //! From samples to a verdict: is the candidate worse?
+//!
+//! # The problem
+//!
+//! Measurements scatter. Whoever compares two numbers and calls every rise beyond five percent a regression stops a loop
+//! for nothing every few iterations; whoever raises the limit until it is quiet sees nothing any more. And a metric that
+//! is missing, not a number or zero before is easily taken for one that did not change.
+//!
+//! # The concept
+//!
+//! A *regression* is a change in the metric's harmful direction that is beyond the metric's threshold **with evidence**:
+//! the whole confidence interval of the relative change lies beyond it. The other answers are *improved* (the whole
+//! interval on the good side of zero), *equivalent* (the whole interval within the threshold on both sides),
+//! *inconclusive* (more samples could decide) and *insufficient data* with the reason. None of the last two is ever "no
+//! regression". The confidence level holds for all metrics of an assessment together.
+//!
+//! # The parts
+//!
+//! - [`Detector`] turns [`Measurements`] into an [`Assessment`]; [`RegressionDetector`] is the standard one, made from
+//!   [`RegressionSettings`].
+//! - [`Analyzer`] is one statistical method for one comparison: [`TInterval`] (Fieller's interval for the ratio of means,
+//!   paired or not), [`RankShift`] (Hodges-Lehmann), [`ThresholdOnly`] (no statistics).
+//! - [`Baselines`] are pinned versions, against which many small losses add up.
+//! - [`analyze_series`] finds changes of level, outliers and the trend in a plain list of numbers.
+//! - [`statistics`] has the formulas, each with its source.
+//! - The feature `conformance` adds the test suites for custom detectors and analyzers.
+//!
+//! ```
+//! use evoseal_regression::{Detector, Measurements, RegressionDetector, RegressionSettings, Verdict};
+//! use evoseal_types::{Direction, MetricSamples, MetricSpec, Severity};
+//!
+//! let latency = MetricSpec::new("latency", "ms", Direction::Increase)?;
+//! let samples = |values: &[f64]| vec![MetricSamples::independent(latency.clone(), values)];
+//! let measurements = Measurements {
+//!     incumbent: samples(&[12.1, 11.8, 12.6, 12.0, 12.3]),
+//!     candidate: samples(&[15.9, 16.4, 15.7, 16.1, 16.3]),
+//!     paired: false,
+//!     history: Default::default(),
+//!     baselines: Vec::new(),
+//! };
+//! let detector = RegressionDetector::new(&RegressionSettings::default())?;
+//! let assessment = detector.assess(&measurements)?;
+//!
+//! let finding = &assessment.findings[0];
+//! assert_eq!((finding.verdict, finding.severity), (Verdict::Regressed, Some(Severity::Critical)));
+//! let interval = finding.interval.ok_or("a regression has an interval")?;
+//! assert!(interval.low > 0.25 && interval.high < 0.40, "a third slower, between 25 and 40 percent");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it does not do
+//!
+//! It measures nothing, stores nothing and decides nothing: an assessment is advice for whoever accepts versions. It does
+//! not correct for looking at growing samples again and again, nor for the many iterations of a run: whoever stops at the
+//! first significant answer must ask for a higher confidence level. It assumes independent samples (or pairs); where
+//! values depend on their predecessors, measure in turn and set [`Measurements::paired`].
 
 mod analyzer;
 mod baselines;
 mod comparisons;
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod detector;
 mod error;
 mod history;
 mod regression_detector;
 mod samples;
+mod series;
 mod settings;
 pub mod statistics;
 mod verdict;
@@ -21,6 +79,7 @@ pub use detector::{
 };
 pub use error::{Error, Result};
 pub use regression_detector::{AlertCallback, MetricStatistics, RegressionDetector};
+pub use series::{ChangePoint, SERIES_LEN_MAX, SeriesReport, SeriesSettings, analyze_series};
 pub use settings::{
     AnomalyAlgorithm, AnomalySettings, MetricThreshold, RegressionSettings, Sensitivity, StatisticalSettings,
 };

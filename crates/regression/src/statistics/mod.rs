@@ -13,7 +13,7 @@ mod trend;
 pub use describe::{
     Summary, mean, median, normalize, percentile, percentile_rank, std_dev, summarize, variance,
 };
-pub use outlier::{iqr, pattern_spike, zscore};
+pub use outlier::{iqr, modified_zscore, pattern_spike, zscore};
 pub use rank::{MannWhitney, hodges_lehmann, mann_whitney};
 pub use student::{TTest, mean_interval, paired_t_test, prediction_interval, welch_test};
 pub use trend::linear_trend;

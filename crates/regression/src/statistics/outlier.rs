@@ -54,6 +54,32 @@ pub fn iqr(reference: &[f64], value: f64) -> Result<Option<Anomaly>> {
     Ok(flag("iqr", score, score.abs() > 1.5, severity, reference))
 }
 
+/// Flags `value` if its modified z-score against `reference` exceeds `limit` (Iglewicz and Hoaglin 1993, section 3.3).
+///
+/// The score is `0.6745 (value - median) / MAD`, where MAD is the median absolute deviation from the median; where that is
+/// zero it is `(value - median) / (1.2533 MeanAD)`. Other outliers in the reference hardly move it. Severity is high
+/// beyond one and a half limits, else medium. At least four values of reference; a constant one flags every other value
+/// with the largest float as its score. The usual limit is 3.5.
+///
+/// ```
+/// use evoseal_regression::statistics::modified_zscore;
+/// let reference = [10.0, 11.0, 9.0, 10.5, 900.0];
+/// assert!(modified_zscore(&reference, 50.0, 3.5)?.is_some());
+/// assert!(modified_zscore(&reference, 11.0, 3.5)?.is_none());
+/// # Ok::<(), evoseal_regression::Error>(())
+/// ```
+pub fn modified_zscore(reference: &[f64], value: f64, limit: f64) -> Result<Option<Anomaly>> {
+    check_values("a modified z-score", reference, 4)?;
+    check_values("a modified z-score", &[value], 1)?;
+    let centre = median(reference)?;
+    let deviations: Vec<f64> = reference.iter().map(|value| (value - centre).abs()).collect();
+    let deviation = median(&deviations)?;
+    let scale = if deviation > 0.0 { deviation / 0.6745 } else { 1.2533 * mean(&deviations)? };
+    let score = ratio(value - centre, scale);
+    let severity = if score.abs() > 1.5 * limit { Severity::High } else { Severity::Medium };
+    Ok(flag("modified_zscore", score, score.abs() > limit, severity, reference))
+}
+
 /// Flags a step from the last value of `reference` to `value` of more than `limit` of that last value (a fraction).
 ///
 /// The score is the relative step with its sign; severity is critical beyond two limits, else high. At least four
