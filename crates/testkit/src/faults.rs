@@ -1,5 +1,6 @@
 //! Failing at the n-th step.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,21 +36,40 @@ pub struct Faults {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     steps: Vec<String>,
     armed: Option<(usize, Fault)>,
+    observer: Option<Observer>,
+}
+
+type Observer = Arc<dyn Fn(&str) + Send + Sync>;
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("steps", &self.steps)
+            .field("armed", &self.armed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Faults {
     /// Forgets all steps so far; the step number `at`, counted from 0, will fail.
     pub fn arm(&self, at: usize, fault: Fault) {
-        *self.state() = State { steps: Vec::new(), armed: Some((at, fault)) };
+        let mut state = self.state();
+        (state.steps, state.armed) = (Vec::new(), Some((at, fault)));
     }
 
     /// Forgets all steps so far; none will fail.
     pub fn disarm(&self) {
-        *self.state() = State::default();
+        let mut state = self.state();
+        (state.steps, state.armed) = (Vec::new(), None);
+    }
+
+    /// Calls `observer` with the name of each step from now on, before the step is taken.
+    pub fn observe(&self, observer: impl Fn(&str) + Send + Sync + 'static) {
+        self.state().observer = Some(Arc::new(observer));
     }
 
     /// The names of the steps taken since the last change, the failed ones included.
@@ -67,6 +87,10 @@ impl Faults {
     ///
     /// Unwinds with [`Crash`] if this step is chosen to crash, or came after a crash.
     pub fn step(&self, name: &str) -> io::Result<()> {
+        let observer = self.state().observer.clone();
+        if let Some(observe) = observer {
+            observe(name);
+        }
         let mut state = self.state();
         let number = state.steps.len();
         state.steps.push(name.to_owned());
