@@ -1,1 +1,13 @@
-//! -
+//! Fakes and fault injection for evoseal's tests; only ever a dev-dependency.
+//!
+//! - [`FakeCheckpointStore`] keeps full copies of directory trees in memory and can be told to be damaged.
+//! - [`Faults`] counts the steps of a run and fails, or stops it dead, at a chosen one, so that a test can walk through
+//!   every place at which a program can be killed.
+
+mod checkpoint;
+mod faults;
+mod tree;
+
+pub use checkpoint::{Call, FakeCheckpointStore};
+pub use faults::{Crash, Fault, Faults};
+pub use tree::{Node, Tree};

@@ -1,0 +1,112 @@
+//! How far a rollback may go.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The section `safety.rollback` of the settings, with the published keys.
+///
+/// ```
+/// use evoseal_rollback::RollbackSettings;
+/// let settings: RollbackSettings = serde_json::from_str(r#"{ "rollback_timeout": 12.5 }"#)?;
+/// assert_eq!((settings.max_rollback_attempts, settings.rollback_timeout.as_millis()), (3, 12_500));
+/// assert!(serde_json::from_str::<RollbackSettings>(r#"{ "max_attempts": 3 }"#).is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollbackSettings {
+    /// Whether older known-good versions are tried where the requested one is damaged or unhealthy. Default true: an
+    /// unattended loop is better off at an older good version than stopped at a bad one.
+    pub enable_rollback_failure_recovery: bool,
+    /// How many versions are tried in all, the requested one included; at least 1. Default 3: more failures than that
+    /// mean that the store or the health check is broken, not the version.
+    pub max_rollback_attempts: u32,
+    /// How long all attempts together may take, in seconds; more than 0. Default 30. A restore that has begun is not
+    /// cut off: the time is checked before each attempt, and limits every other wait.
+    #[serde(with = "seconds")]
+    pub rollback_timeout: Duration,
+}
+
+impl Default for RollbackSettings {
+    fn default() -> Self {
+        Self {
+            enable_rollback_failure_recovery: true,
+            max_rollback_attempts: 3,
+            rollback_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl RollbackSettings {
+    /// Refuses settings under which no rollback could work.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refuse = |what, reason: &str| Err(Error::Invalid { what, reason: reason.to_owned() });
+        if self.max_rollback_attempts == 0 {
+            return refuse("max_rollback_attempts", "it is 0, so that nothing would ever be tried");
+        }
+        if self.rollback_timeout.is_zero() {
+            return refuse("rollback_timeout", "it is 0, so that nothing would ever be tried");
+        }
+        Ok(())
+    }
+
+    /// The most elements of a ladder that are tried.
+    pub(crate) fn attempts_max(&self) -> usize {
+        if self.enable_rollback_failure_recovery {
+            usize::try_from(self.max_rollback_attempts).unwrap_or(usize::MAX)
+        } else {
+            1
+        }
+    }
+}
+
+/// A duration as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        if value.subsec_nanos() == 0 {
+            serializer.serialize_u64(value.as_secs())
+        } else {
+            serializer.serialize_f64(value.as_secs_f64())
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_published_ones_and_read_back() {
+        let json = serde_json::to_string(&RollbackSettings::default()).unwrap();
+        let expected =
+            r#"{"enable_rollback_failure_recovery":true,"max_rollback_attempts":3,"rollback_timeout":30}"#;
+        assert_eq!(json, expected);
+        assert_eq!(serde_json::from_str::<RollbackSettings>(&json).unwrap(), RollbackSettings::default());
+    }
+
+    #[test]
+    fn settings_that_allow_nothing_are_refused() {
+        let default = RollbackSettings::default;
+        for (bad, what) in [
+            (RollbackSettings { max_rollback_attempts: 0, ..default() }, "max_rollback_attempts"),
+            (RollbackSettings { rollback_timeout: Duration::ZERO, ..default() }, "rollback_timeout"),
+        ] {
+            assert!(bad.check().unwrap_err().to_string().starts_with(what));
+        }
+        for bad in ["-1", "1e300", "null"] {
+            let json = format!("{{\"rollback_timeout\":{bad}}}");
+            assert!(serde_json::from_str::<RollbackSettings>(&json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! One workspace with a store and a state directory, and what the tests do with them.
+#![allow(clippy::unwrap_used, dead_code, reason = "tests; each uses a part of this")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use evoseal_checkpoint::{Checkpoint, CheckpointStore, NewCheckpoint, Source};
+use evoseal_rollback::{
+    Initiator, RollbackManager, RollbackManagerBuilder, RollbackRequest, RollbackSettings, Target,
+};
+use evoseal_testkit::{FakeCheckpointStore, Faults, Tree};
+use evoseal_types::{CheckpointId, ManualClock, VersionId};
+use tempfile::TempDir;
+
+pub(crate) struct Scene {
+    pub(crate) folder: TempDir,
+    pub(crate) faults: Faults,
+    pub(crate) store: FakeCheckpointStore,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Scene {
+    /// An empty workspace.
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("workspace")).unwrap();
+        let faults = Faults::default();
+        let store = FakeCheckpointStore::with_faults(faults.clone());
+        Self { folder, store, faults, clock: Arc::new(ManualClock::default()) }
+    }
+
+    /// A workspace with a history of `names`, each one version that holds its name in `code`, and more entries than
+    /// that; the workspace is at the last one.
+    pub(crate) async fn with_versions(names: &[&str]) -> (Self, Vec<CheckpointId>) {
+        let scene = Self::new();
+        let mut ids = Vec::new();
+        for name in names {
+            scene.write("code", name);
+            scene.write(&format!("src/{name}.rs"), name);
+            ids.push(scene.checkpoint(name, ids.last().copied()).await.id);
+        }
+        (scene, ids)
+    }
+
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.folder.path().join("workspace")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.workspace().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn code(&self) -> String {
+        fs::read_to_string(self.workspace().join("code")).unwrap()
+    }
+
+    pub(crate) fn tree(&self) -> Tree {
+        Tree::read(&self.workspace()).unwrap()
+    }
+
+    pub(crate) async fn checkpoint(&self, name: &str, parent: Option<CheckpointId>) -> Checkpoint {
+        let details = NewCheckpoint { parent, ..NewCheckpoint::of(version(name)) };
+        let handle = self.store.create(Source::Directory(self.workspace()), details).await.unwrap();
+        handle.durable().await.unwrap()
+    }
+
+    pub(crate) fn builder(&self) -> RollbackManagerBuilder {
+        let store = Arc::new(self.store.clone());
+        RollbackManager::builder(store, self.workspace(), self.state(), Arc::clone(&self.clock) as _)
+    }
+
+    pub(crate) fn manager(&self) -> RollbackManager {
+        self.builder().build().unwrap()
+    }
+
+    pub(crate) fn manager_with(&self, settings: RollbackSettings) -> RollbackManager {
+        self.builder().settings(settings).build().unwrap()
+    }
+}
+
+pub(crate) fn version(name: &str) -> VersionId {
+    VersionId::new(name).unwrap()
+}
+
+pub(crate) fn to(target: Target) -> RollbackRequest {
+    RollbackRequest { target, reason: "broken".to_owned(), initiator: Initiator::Automatic }
+}
+
+pub(crate) fn to_id(id: CheckpointId) -> RollbackRequest {
+    to(Target::Checkpoint(id))
+}

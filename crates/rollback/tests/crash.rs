@@ -1,0 +1,287 @@
+//! A rollback that is killed, or whose operations fail, at every single step.
+#![cfg(feature = "conformance")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{Scene, to, to_id};
+use evoseal_rollback::{Error, Initiator, Rollback, RollbackManager, RollbackRecord, RollbackReport, Target};
+use evoseal_testkit::{Crash, Fault, Tree};
+use evoseal_types::CheckpointId;
+
+/// A workspace at `v3` with an edit by hand; `v1` to `v3` are known to be good, and the damaged ones of them damaged.
+struct Case {
+    scene: Scene,
+    ids: Vec<CheckpointId>,
+    before: Tree,
+}
+
+impl Case {
+    async fn new(damaged: &[usize]) -> Self {
+        let (scene, ids) = Scene::with_versions(&["v1", "v2", "v3"]).await;
+        let manager = scene.manager();
+        for id in &ids {
+            manager.mark_known_good(*id).await.unwrap();
+        }
+        for index in damaged {
+            scene.store.damage(ids[*index]);
+        }
+        scene.write("code", "by hand");
+        scene.write("new/file", "appeared");
+        let before = scene.tree();
+        Self { scene, ids, before }
+    }
+
+    /// A manager whose file operations are steps too.
+    fn manager(&self) -> RollbackManager {
+        let faults = self.scene.faults.clone();
+        let builder = self.scene.builder().before_file_operation(move |name| faults.step(name));
+        builder.build().unwrap()
+    }
+
+    /// Rolls back to `v2` with step `at` failing; `None` if that killed it.
+    async fn attempt(&self, at: usize, fault: Fault) -> Option<Result<RollbackReport, Error>> {
+        let (manager, id) = (self.manager(), self.ids[1]);
+        self.scene.faults.arm(at, fault);
+        survive(tokio::spawn(async move { manager.roll_back(to_id(id)).await })).await
+    }
+
+    async fn recover(&self, at: usize) -> Option<Result<Option<RollbackReport>, Error>> {
+        let manager = self.manager();
+        self.scene.faults.arm(at, Fault::Crash);
+        survive(tokio::spawn(async move { manager.recover().await })).await
+    }
+
+    fn has_intent(&self) -> bool {
+        self.scene.state().join("intent").exists()
+    }
+
+    fn tree_of(&self, index: usize) -> Tree {
+        self.scene.store.tree(self.ids[index]).unwrap()
+    }
+
+    async fn history(&self) -> Vec<RollbackRecord> {
+        self.scene.faults.disarm();
+        self.scene.manager().history().await.unwrap()
+    }
+
+    /// The edit by hand is in the workspace or in a checkpoint, whatever happened.
+    async fn assert_nothing_is_lost(&self, at: usize) {
+        use evoseal_checkpoint::CheckpointStore;
+        let checkpoints = self.scene.store.list().await.unwrap();
+        let is_held = checkpoints.iter().any(|checkpoint| checkpoint.tree == self.before.digest());
+        assert!(is_held || self.scene.tree() == self.before, "step {at}");
+    }
+}
+
+async fn survive<T>(task: tokio::task::JoinHandle<T>) -> Option<T> {
+    match task.await {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let panic = error.into_panic();
+            assert!(panic.is::<Crash>(), "it died of something else");
+            None
+        }
+    }
+}
+
+/// Steps of a run that nothing disturbs.
+async fn steps(damaged: &[usize]) -> Vec<String> {
+    let case = Case::new(damaged).await;
+    let _ = case.attempt(usize::MAX, Fault::Once).await.unwrap();
+    case.scene.faults.steps()
+}
+
+/// Kills a rollback at every step and recovers; `wanted` is the tree that a completed one leaves.
+async fn killed_anywhere(damaged: &[usize], restores: Option<usize>) {
+    let count = steps(damaged).await.len();
+    assert!(count > 20, "{count} steps are too few to be the whole protocol");
+    let mut completed = 0;
+    for at in 0..count {
+        let case = Case::new(damaged).await;
+        let answer = case.attempt(at, Fault::Crash).await;
+        assert!(answer.is_none(), "step {at} of {count} did not kill it");
+        let had_intent = case.has_intent();
+        let is_recorded = !case.history().await.is_empty();
+        let manager = case.manager();
+        let recovered = manager.recover().await;
+        match (had_intent && !is_recorded, &recovered) {
+            (true, Ok(Some(report))) => {
+                assert_eq!(Some(report.restored), restores.map(|index| case.ids[index]), "step {at}");
+                completed += 1;
+            }
+            (true, Err(Error::Exhausted { .. })) => {
+                assert_eq!(restores, None, "step {at}");
+                completed += 1;
+            }
+            (false, Ok(None)) => {}
+            other => panic!("step {at}: {other:?}"),
+        }
+        let history = case.history().await;
+        let wanted = match (history.len(), restores) {
+            (1, Some(index)) => case.tree_of(index),
+            (0, _) | (1, None) => case.before.clone(),
+            (more, _) => panic!("step {at}: {more} records for one rollback"),
+        };
+        assert_eq!(case.scene.tree(), wanted, "step {at}");
+        if had_intent && !is_recorded {
+            assert_eq!(history[0].request.initiator, Initiator::Recovery, "step {at}");
+        }
+        case.assert_nothing_is_lost(at).await;
+
+        // Once more changes nothing.
+        assert_eq!(manager.recover().await.unwrap(), None, "step {at}");
+        assert_eq!((case.scene.tree(), case.has_intent()), (wanted, false), "step {at}");
+        assert_eq!(case.history().await, history, "step {at}");
+    }
+    assert!(completed > 5, "only {completed} of {count} kills left something to complete");
+}
+
+#[tokio::test]
+async fn killed_at_any_step_a_rollback_is_completed_exactly_once() {
+    killed_anywhere(&[], Some(1)).await;
+}
+
+#[tokio::test]
+async fn killed_at_any_step_of_a_fall_back_it_is_completed_exactly_once() {
+    killed_anywhere(&[1], Some(0)).await;
+}
+
+#[tokio::test]
+async fn killed_at_any_step_of_a_failing_rollback_the_workspace_is_put_back() {
+    killed_anywhere(&[0, 1], None).await;
+}
+
+#[tokio::test]
+async fn killed_again_at_any_step_of_the_recovery_it_is_completed_all_the_same() {
+    let all = steps(&[1]).await;
+    // In the middle of the restore of the second target, and just before the record.
+    let second = all.iter().rposition(|step| step == "restore").unwrap();
+    let append = all.iter().rposition(|step| step == "append").unwrap();
+    for first in [second + 2, append] {
+        let mut at = 0;
+        loop {
+            let case = Case::new(&[1]).await;
+            assert!(case.attempt(first, Fault::Crash).await.is_none());
+            let was_killed = case.recover(at).await.is_none();
+            case.scene.faults.disarm();
+            case.manager().recover().await.unwrap();
+            assert_eq!(case.scene.tree(), case.tree_of(0), "killed at {first}, then at {at}");
+            let history = case.history().await;
+            assert_eq!(history.len(), 1, "killed at {first}, then at {at}");
+            assert_eq!(history[0].report.as_ref().unwrap().attempts.len(), 2);
+            case.assert_nothing_is_lost(at).await;
+            if !was_killed {
+                break;
+            }
+            at += 1;
+        }
+        assert!(at > 10, "{at} steps are too few to be a recovery");
+    }
+}
+
+#[tokio::test]
+async fn failing_at_any_step_it_either_succeeds_or_can_be_completed() {
+    for fault in [Fault::Once, Fault::Forever] {
+        for at in 0..steps(&[]).await.len() {
+            let case = Case::new(&[]).await;
+            let answer = case.attempt(at, fault).await.unwrap();
+            let had_intent = case.has_intent();
+            // Where neither the sync of the record nor cutting it off worked, it may stand there all the same.
+            let is_recorded = !case.history().await.is_empty();
+            match &answer {
+                Ok(report) => {
+                    let restored = case.scene.store.tree(report.restored).unwrap();
+                    assert_eq!(case.scene.tree(), restored, "{fault:?} at {at}");
+                }
+                Err(_) if had_intent => {}
+                Err(_) => assert_eq!(case.scene.tree(), case.before, "{fault:?} at {at}"),
+            }
+            let before_recovery = case.scene.tree();
+            let recovered = case.manager().recover().await.unwrap();
+            assert_eq!(recovered.is_some(), had_intent && !is_recorded, "{fault:?} at {at}");
+            match recovered {
+                Some(report) => {
+                    assert_eq!(case.scene.tree(), case.scene.store.tree(report.restored).unwrap());
+                }
+                None => assert_eq!(case.scene.tree(), before_recovery, "{fault:?} at {at}"),
+            }
+            let records = case.history().await.len();
+            assert!(records <= 1, "{fault:?} at {at}: {records} records for one call");
+            assert!(records == 1 || fault == Fault::Forever, "once at {at}: no record");
+            case.assert_nothing_is_lost(at).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn work_done_between_a_crash_and_the_recovery_is_saved() {
+    let all = steps(&[]).await;
+    let restore = all.iter().rposition(|step| step == "restore").unwrap();
+    let case = Case::new(&[]).await;
+    assert!(case.attempt(restore + 2, Fault::Crash).await.is_none());
+    case.scene.faults.disarm();
+    case.scene.write("code", "repaired by hand");
+    let by_hand = case.scene.tree();
+    case.manager().recover().await.unwrap().unwrap();
+    assert_eq!(case.scene.tree(), case.tree_of(1));
+    let targets = case.scene.manager().get_available_rollback_targets().await.unwrap();
+    assert_eq!(targets[0].details.version_id.as_str(), "before-recovery-1");
+    assert_eq!(case.scene.store.tree(targets[0].id).unwrap(), by_hand);
+}
+
+#[tokio::test]
+async fn a_new_rollback_first_completes_the_interrupted_one() {
+    let all = steps(&[]).await;
+    let restore = all.iter().rposition(|step| step == "restore").unwrap();
+    let case = Case::new(&[]).await;
+    assert!(case.attempt(restore + 2, Fault::Crash).await.is_none());
+    case.scene.faults.disarm();
+    let report = case.manager().roll_back(to_id(case.ids[0])).await.unwrap();
+    assert_eq!((report.restored, case.scene.tree()), (case.ids[0], case.tree_of(0)));
+    let history = case.history().await;
+    assert_eq!(history[0].report.as_ref().unwrap().restored, case.ids[1]);
+    assert_eq!(history[0].request.initiator, Initiator::Recovery);
+    assert_eq!((history.len(), &history[1].request.initiator), (2, &Initiator::Automatic));
+}
+
+#[tokio::test]
+async fn an_interrupted_rollback_that_cannot_be_completed_does_not_block_the_next() {
+    let all = steps(&[]).await;
+    let restore = all.iter().rposition(|step| step == "restore").unwrap();
+    let case = Case::new(&[]).await;
+    assert!(case.attempt(restore + 2, Fault::Crash).await.is_none());
+    case.scene.faults.disarm();
+    // Neither a target nor the way back is left.
+    let targets = case.scene.manager().get_available_rollback_targets().await.unwrap();
+    for checkpoint in targets {
+        case.scene.store.damage(checkpoint.id);
+    }
+    let manager = case.manager();
+    for _ in 0..2 {
+        assert!(matches!(manager.recover().await, Err(Error::Checkpoint(_))));
+        assert!(case.has_intent() && case.history().await.is_empty());
+    }
+    case.scene.write("code", "fresh");
+    let fresh = case.scene.checkpoint("fresh", None).await;
+    manager.mark_known_good(fresh.id).await.unwrap();
+    case.scene.write("code", "stale");
+    manager.roll_back(to(Target::LastKnownGood)).await.unwrap();
+    assert_eq!(case.scene.code(), "fresh");
+    let history = case.history().await;
+    assert_eq!(history.len(), 2);
+    assert!(history[0].error.as_ref().unwrap().contains("damaged"), "{:?}", history[0].error);
+    assert_eq!(history[1].report.as_ref().unwrap().restored, fresh.id);
+}
+
+#[tokio::test]
+async fn a_damaged_intent_is_reported_and_set_aside_by_the_next_rollback() {
+    let case = Case::new(&[]).await;
+    std::fs::write(case.scene.state().join("intent"), "evoseal-rollback-intent 1 5 0\nxxxxx").unwrap();
+    let manager = case.manager();
+    assert!(matches!(manager.recover().await, Err(Error::Damaged { .. })));
+    manager.roll_back(to_id(case.ids[0])).await.unwrap();
+    assert_eq!(case.scene.code(), "v1");
+    assert!(case.scene.state().join("intent.damaged").exists());
+    assert_eq!(manager.recover().await.unwrap(), None);
+}
