@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use evoseal_checkpoint::{CheckpointHandle, CheckpointStore, CheckpointStoreExt, NewCheckpoint, Source};
+use evoseal_checkpoint::{
+    Checkpoint, CheckpointHandle, CheckpointStore, CheckpointStoreExt, NewCheckpoint, Source, surplus,
+};
 use evoseal_metrics::{MetricStore, NewRecord, RecordFilter};
 use evoseal_regression::{Baseline, Detector, Measurements};
 use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
@@ -115,6 +117,21 @@ impl SafetyIntegration {
             }
         }
         Ok(baselines)
+    }
+
+    /// What [`cleanup_old_safety_data`](SafetyGate::cleanup_old_safety_data) would delete, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Of the checkpoint store; it refuses to keep none at all.
+    pub async fn cleanup_plan(&self, keep_checkpoints: usize) -> Result<Vec<Checkpoint>> {
+        let mut protected = self.protected().await?;
+        let listed = self.checkpoints.list().await?;
+        // The newest checkpoint may be a candidate that is being judged right now.
+        protected.extend(listed.last().map(|checkpoint| checkpoint.id));
+        let doomed: BTreeSet<CheckpointId> =
+            surplus(&listed, keep_checkpoints as u64, &protected)?.into_iter().collect();
+        Ok(listed.into_iter().filter(|checkpoint| doomed.contains(&checkpoint.id)).collect())
     }
 
     /// Stores what was measured, once for each comparison.
@@ -383,22 +400,10 @@ impl SafetyGate for SafetyIntegration {
     }
 
     async fn cleanup_old_safety_data(&self, keep_checkpoints: usize) -> Result<CleanupReport> {
-        let protected = self.protected().await?;
-        let listed = self.checkpoints.list().await?;
-        let surplus = listed.len().saturating_sub(keep_checkpoints);
-        // The newest checkpoint may be a candidate that is being judged right now.
-        let newest = listed.last().map(|checkpoint| checkpoint.id);
-        let doomed: Vec<CheckpointId> = listed
-            .iter()
-            .filter(|checkpoint| {
-                checkpoint.pinned.is_none()
-                    && !protected.contains(&checkpoint.id)
-                    && Some(checkpoint.id) != newest
-            })
-            .map(|checkpoint| checkpoint.id)
-            .take(surplus)
-            .collect();
-        let kept_protected = (surplus - doomed.len()) as u64;
+        let plan = self.cleanup_plan(keep_checkpoints).await?;
+        let listed = self.checkpoints.list().await?.len();
+        let kept_protected = (listed - plan.len()).saturating_sub(keep_checkpoints) as u64;
+        let doomed: Vec<CheckpointId> = plan.iter().map(|checkpoint| checkpoint.id).collect();
         if doomed.is_empty() {
             return Ok(CleanupReport { checkpoints_deleted: 0, bytes_freed: 0, kept_protected });
         }

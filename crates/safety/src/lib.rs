@@ -23,4 +23,4 @@ pub use gate::{
 };
 pub use integration::{SafetyIntegration, SafetyIntegrationBuilder};
 pub use policy::{PolicyThresholds, StandardPolicy};
-pub use settings::SafetySwitches;
+pub use settings::{SafetySettings, SafetySwitches, ValidationSettings};

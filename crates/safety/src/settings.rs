@@ -1,6 +1,12 @@
-//! The switches of the safety layer.
+//! Settings of the safety layer.
 
+use evoseal_checkpoint::CheckpointSettings;
+use evoseal_regression::{RegressionSettings, StatisticalSettings};
+use evoseal_rollback::RollbackSettings;
+use evoseal_types::Severity;
 use serde::{Deserialize, Serialize};
+
+use crate::PolicyThresholds;
 
 /// What runs by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +33,103 @@ impl Default for SafetySwitches {
             safety_checks_enabled: true,
             auto_cleanup: true,
             max_checkpoints: 50,
+        }
+    }
+}
+
+/// Settings of the safety layer and of the parts that it coordinates: the section `safety`, with the published keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SafetySettings {
+    /// Whether each version is captured. Default: on.
+    pub auto_checkpoint: bool,
+    /// Whether the workspace goes back to the accepted version when a candidate is not accepted. Default: on.
+    pub auto_rollback: bool,
+    /// Whether the scope and the size of edits are checked. Default: on.
+    pub safety_checks_enabled: bool,
+    /// The lowest safety score that is accepted, 0 to 1. Default 0.8: two regressions of medium severity or one of high
+    /// severity are the most that it lets through where `reject_severity` does.
+    pub minimum_safety_score: f64,
+    /// The lowest severity of a regression that rejects a version. Default `low`: only a version that is measurably no worse
+    /// stays.
+    pub reject_severity: Severity,
+    /// The lowest severity of a regression that rolls a version back. Default `critical`, the published rule.
+    pub rollback_severity: Severity,
+    /// The checkpoint store.
+    pub checkpoints: CheckpointSettings,
+    /// Rollbacks.
+    pub rollback: RollbackSettings,
+    /// Regression detection.
+    pub regression: RegressionSettings,
+}
+
+impl Default for SafetySettings {
+    fn default() -> Self {
+        let PolicyThresholds { minimum_safety_score, reject_severity, rollback_severity, .. } =
+            PolicyThresholds::default();
+        Self {
+            auto_checkpoint: true,
+            auto_rollback: true,
+            safety_checks_enabled: true,
+            minimum_safety_score,
+            reject_severity,
+            rollback_severity,
+            checkpoints: CheckpointSettings::default(),
+            rollback: RollbackSettings::default(),
+            regression: RegressionSettings::default(),
+        }
+    }
+}
+
+/// When a version counts as improved: the section `validation`, with the published keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValidationSettings {
+    /// Whether a version must improve the objective, where there is one. Default: on.
+    pub enabled: bool,
+    /// How sure the improvement must be, 0 to 100. Default 70, the published value; the verdict must be "improved" besides.
+    pub min_improvement_score: f64,
+    /// The confidence level of the intervals that verdicts rest on, a probability. Default 0.95. It stands before
+    /// `safety.regression.statistical_analysis.confidence_level` where that has its default.
+    pub confidence_level: f64,
+}
+
+impl Default for ValidationSettings {
+    fn default() -> Self {
+        Self { enabled: true, min_improvement_score: 70.0, confidence_level: 0.95 }
+    }
+}
+
+impl SafetySettings {
+    /// The thresholds of the decision.
+    pub fn policy(&self, validation: &ValidationSettings) -> PolicyThresholds {
+        PolicyThresholds {
+            minimum_safety_score: self.minimum_safety_score,
+            reject_severity: self.reject_severity,
+            rollback_severity: self.rollback_severity,
+            require_improvement: validation.enabled,
+            min_improvement_score: validation.min_improvement_score,
+        }
+    }
+
+    /// The settings of the detector, with the confidence level of `validation` where the detector's own has its default.
+    pub fn detector(&self, validation: &ValidationSettings) -> RegressionSettings {
+        let mut regression = self.regression.clone();
+        if regression.statistical_analysis == StatisticalSettings::default() {
+            regression.statistical_analysis.confidence_level = validation.confidence_level;
+        }
+        regression
+    }
+}
+
+impl From<&SafetySettings> for SafetySwitches {
+    fn from(settings: &SafetySettings) -> Self {
+        Self {
+            auto_checkpoint: settings.auto_checkpoint,
+            auto_rollback: settings.auto_rollback,
+            safety_checks_enabled: settings.safety_checks_enabled,
+            auto_cleanup: settings.checkpoints.auto_cleanup,
+            max_checkpoints: usize::try_from(settings.checkpoints.max_checkpoints).unwrap_or(usize::MAX),
         }
     }
 }
