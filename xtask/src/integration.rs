@@ -32,12 +32,12 @@ pub(crate) enum Subject {
 
 /// Each suite with a line about it.
 pub(crate) fn list() -> String {
-    let mut text = "Suites, run with `cargo xtask integration SUITE`:\n\n".to_owned();
-    for suite in Suite::value_variants().iter().filter_map(ValueEnum::to_possible_value) {
+    let line = |suite: clap::builder::PossibleValue| {
         let help = suite.get_help().map(ToString::to_string).unwrap_or_default();
-        text += &format!("  {:<12}{help}\n", suite.get_name());
-    }
-    text
+        format!("  {:<12}{help}\n", suite.get_name())
+    };
+    let lines = Suite::value_variants().iter().filter_map(ValueEnum::to_possible_value).map(line);
+    std::iter::once("Suites, run with `cargo xtask integration SUITE`:\n\n".to_owned()).chain(lines).collect()
 }
 
 impl Suite {
