@@ -226,7 +226,7 @@ pub async fn a_metric_listed_twice_is_refused(store: &dyn MetricStore) {
 pub async fn a_metric_that_changes_its_meaning_is_refused(store: &dyn MetricStore) {
     append(store, record("v1", vec![metric("a", &[1.0])])).await;
     let (mut other_unit, mut other_direction) = (metric("a", &[1.0]), metric("a", &[1.0]));
-    other_unit.spec.unit = "s".to_owned();
+    other_unit.spec.unit.replace_range(.., "s");
     other_direction.spec.direction = Direction::Decrease;
     for changed in [other_unit, other_direction] {
         refused(store, record("v2", vec![changed])).await;
@@ -243,7 +243,7 @@ pub async fn a_report_that_contradicts_itself_is_refused(store: &dyn MetricStore
 pub async fn a_refused_record_leaves_no_trace(store: &dyn MetricStore) {
     append(store, record("v1", vec![metric("a", &[1.0])])).await;
     let mut changed = metric("a", &[1.0]);
-    changed.spec.unit = "s".to_owned();
+    changed.spec.unit.replace_range(.., "s");
     refused(store, record("v2", vec![metric("fresh", &[1.0]), changed])).await;
     assert_eq!(sequences(store, RecordFilter::default()).await, [1]);
     assert_eq!(store.metrics().await.expect("metrics can be read").len(), 1);

@@ -101,7 +101,7 @@ pub(crate) fn caveats(method: &str, units: (Unit, Unit), pairing_lost: bool) -> 
         text.push_str("; all samples of a side come from one process start, so differences between starts are not covered");
     }
     if pairing_lost {
-        text.push_str("; the sides have unequal counts, so they were not compared as pairs");
+        text.push_str("; the sides cannot be matched one to one, so they were not compared as pairs");
     }
     text
 }
