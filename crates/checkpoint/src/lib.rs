@@ -8,6 +8,8 @@ mod codec;
 mod collect;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(test)]
+mod crafted;
 mod engine;
 mod error;
 mod frame;

@@ -16,7 +16,7 @@ use crate::objects::Reader;
 use crate::page::STAGING_PREFIX;
 use crate::scan::{RuleSource, Scan, scan};
 use crate::stage::Stage;
-use crate::store::{Checkpoint, Entry, EntryKind, RestoreMode, RestoreReport};
+use crate::store::{Entry, EntryKind, RestoreMode, RestoreReport};
 use crate::tree::read_tree;
 use crate::workspace::{Root, split};
 use crate::{Error, Result, capture, diff_entries};
@@ -92,8 +92,8 @@ impl Engine {
         mode: RestoreMode,
     ) -> Result<RestoreReport> {
         self.reading(|snapshot| {
-            let (checkpoint, entries) = self.wanted(id, snapshot)?;
-            let restore = self.restoration(snapshot, &checkpoint, &entries, mode)?;
+            let (tree, entries) = self.wanted(id, snapshot)?;
+            let restore = self.restoration(snapshot, tree, &entries, mode)?;
             let changes = match restore.compare(target) {
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound && !target.exists() =>
@@ -102,7 +102,7 @@ impl Engine {
                 }
                 other => other?.changes,
             };
-            Ok(report(&entries, changes, checkpoint.tree))
+            Ok(report(&entries, changes, tree))
         })
     }
 
@@ -114,28 +114,27 @@ impl Engine {
         mode: RestoreMode,
     ) -> Result<RestoreReport> {
         self.reading(|snapshot| {
-            let (checkpoint, entries) = self.wanted(id, snapshot)?;
-            let mut restore = self.restoration(snapshot, &checkpoint, &entries, mode)?;
+            let (tree, entries) = self.wanted(id, snapshot)?;
+            let mut restore = self.restoration(snapshot, tree, &entries, mode)?;
             restore.run(target)
         })
     }
 
-    fn wanted(&self, id: CheckpointId, snapshot: &Snapshot) -> Result<(Checkpoint, Vec<Entry>)> {
-        let checkpoint = self.checkpoint(snapshot.catalog.entry(id)?, snapshot)?;
-        let entries = read_tree(&mut self.reader(snapshot), checkpoint.tree)?;
-        Ok((checkpoint, entries))
+    fn wanted(&self, id: CheckpointId, snapshot: &Snapshot) -> Result<(Digest, Vec<Entry>)> {
+        let tree = snapshot.catalog.entry(id)?.tree;
+        Ok((tree, read_tree(&mut self.reader(snapshot), tree)?))
     }
 
     fn restoration<'a>(
         &'a self,
         snapshot: &Snapshot,
-        checkpoint: &Checkpoint,
+        tree: Digest,
         entries: &'a [Entry],
         mode: RestoreMode,
     ) -> Result<Restore<'a>> {
         let mut reader = self.reader(snapshot);
         let rules = StoredRules::read(&mut reader, entries)?;
-        Ok(Restore { engine: self, reader, tree: checkpoint.tree, entries, rules, mode })
+        Ok(Restore { engine: self, reader, tree, entries, rules, mode })
     }
 }
 

@@ -122,7 +122,7 @@ fn look(directory: &Path) -> BTreeMap<PathBuf, String> {
             let path = entry.expect(WORKS).path();
             let metadata = fs::symlink_metadata(&path).expect(WORKS);
             let seen = if metadata.is_symlink() {
-                format!("symlink to {:?}", fs::read_link(&path).expect(WORKS))
+                format!("symlink to {}", fs::read_link(&path).expect(WORKS).display())
             } else if metadata.is_dir() {
                 pending.push(path.clone());
                 "directory".to_owned()
