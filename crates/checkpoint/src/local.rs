@@ -47,11 +47,13 @@ impl LocalBackend {
     /// Opens the directory, making what is missing, and removes what a dead process left half-written.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self> {
         let directory = directory.into();
-        for part in ["objects", "cells", "tmp"] {
-            let path = directory.join(part);
-            fs::create_dir_all(&path).map_err(|source| io_error("create", &path, source))?;
+        let parts = ["objects", "cells", "tmp"].map(|part| directory.join(part));
+        if !parts.iter().all(|part| part.is_dir()) {
+            for path in &parts {
+                fs::create_dir_all(path).map_err(|source| io_error("create", path, source))?;
+            }
+            sync_directory(&directory)?;
         }
-        sync_directory(&directory)?;
         let root = directory.canonicalize().map_err(|source| io_error("open", &directory, source))?;
         let backend = Self { root, next_temporary: AtomicU64::new(0) };
         backend.remove_dead_temporaries()?;

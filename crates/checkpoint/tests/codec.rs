@@ -80,7 +80,7 @@ struct Samples {
     name: String,
     unit: String,
     direction: u8,
-    samples: Vec<Sample>,
+    values: Vec<Sample>,
 }
 
 #[derive(Debug, SchemaRead)]
@@ -150,10 +150,7 @@ fn the_successor_of_the_codec_reads_the_same_bytes() {
     assert_eq!((case.name.as_str(), case.status, case.message.as_deref()), ("t", 1, Some("no")));
     let metric = &record.metrics[0];
     assert_eq!((metric.name.as_str(), metric.unit.as_str(), metric.direction), ("accuracy", "%", 1));
-    let samples: Vec<(u32, u32, u64)> = metric
-        .samples
-        .iter()
-        .map(|sample| (sample.start, sample.iteration, sample.value.to_bits()))
-        .collect();
+    let samples: Vec<(u32, u32, u64)> =
+        metric.values.iter().map(|sample| (sample.start, sample.iteration, sample.value.to_bits())).collect();
     assert_eq!(samples, [(0, 0, 1.0_f64.to_bits()), (1, 0, (-2.5_f64).to_bits())]);
 }

@@ -126,9 +126,9 @@ impl World {
         (!self.model.is_empty()).then(|| self.model[which % self.model.len()].clone())
     }
 
-    fn take(&mut self, step: Step) {
+    fn take(&mut self, step: &Step) {
         let root = self.place.path().join("workspace");
-        match step {
+        match *step {
             Step::Write { path, content, length } => {
                 clear(&root, PATHS[path]);
                 let bytes: Vec<u8> = (0..length)
@@ -210,7 +210,7 @@ proptest! {
     fn any_history_gives_back_what_was_saved(steps in steps()) {
         let mut world = World::new();
         for step in steps {
-            world.take(step);
+            world.take(&step);
             world.check();
         }
         world.check_everything();

@@ -1,4 +1,4 @@
-//! What every [`CheckpointStore`](crate::CheckpointStore) must do.
+//! What every [`CheckpointStore`] must do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
