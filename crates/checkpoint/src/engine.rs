@@ -20,7 +20,7 @@ use crate::workspace::Root;
 use crate::{Error, Result, record};
 
 /// A record longer than this is an object in a pack; a shorter one stands in the catalogue.
-const INLINE_RECORD_LEN_MAX: usize = 2048;
+const INLINE_RECORD_LEN_MAX: usize = 1024;
 /// How often a read is repeated when objects moved under it.
 const READ_ATTEMPTS: u32 = 3;
 

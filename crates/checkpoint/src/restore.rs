@@ -163,6 +163,14 @@ impl Restore<'_> {
         let is_new = !target.exists();
         std::fs::create_dir_all(target).map_err(|source| io_error("create", target, source))?;
         let result = self.run_in(target);
+        if is_new && result.is_ok() {
+            // The target's own name is durable only with the folder that holds it.
+            let above =
+                target.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            std::fs::File::open(above)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|source| io_error("sync", above, source))?;
+        }
         if is_new && result.is_err() {
             // Only an empty directory goes, so nothing can be lost if this was not the whole story.
             let _ = std::fs::remove_dir(target);
@@ -189,16 +197,11 @@ impl Restore<'_> {
             }
             return Err(error);
         }
-        if !changes.is_empty() {
-            root.sync()?;
-        }
         let applied = stage.apply(&changes);
         stage.abandon();
         applied?;
         self.read_back(&root)?;
-        if !changes.is_empty() {
-            root.sync()?;
-        }
+        stage.sync(&changes)?;
         if self.mode == RestoreMode::Empty {
             stage.remove_tree(MARKER)?;
         }
