@@ -267,7 +267,10 @@ impl IterationRow {
 }
 
 /// The summary of `metric` among `metrics`.
-pub(crate) fn find_metric<'a>(metrics: &'a [MetricSummary], metric: &MetricName) -> Option<&'a MetricSummary> {
+pub(crate) fn find_metric<'a>(
+    metrics: &'a [MetricSummary],
+    metric: &MetricName,
+) -> Option<&'a MetricSummary> {
     metrics.iter().find(|summary| summary.spec.name == *metric)
 }
 
@@ -294,9 +297,7 @@ mod any_float {
                 "NaN" => Ok(f64::NAN),
                 "inf" => Ok(f64::INFINITY),
                 "-inf" => Ok(f64::NEG_INFINITY),
-                _ => {
-                    Err(de::Error::invalid_value(de::Unexpected::Str(&text), &"a number, NaN, inf or -inf"))
-                }
+                _ => Err(de::Error::invalid_value(de::Unexpected::Str(&text), &"a number, NaN, inf or -inf")),
             },
         }
     }

@@ -53,6 +53,8 @@ struct Page {
 struct Headline {
     /// The change, or empty where none can be stated.
     number: String,
+    /// Its interval in brackets, or empty.
+    interval: String,
     role: &'static str,
     metric: String,
     text: String,
@@ -64,7 +66,7 @@ struct Count {
     role: &'static str,
     slug: &'static str,
     word: String,
-    count: usize,
+    number: usize,
 }
 
 struct Figure {
@@ -150,13 +152,21 @@ impl Page {
 
 fn headline(history: &RunHistory) -> Headline {
     match gain(history) {
-        Err(text) => {
-            Headline { number: String::new(), role: "muted", metric: String::new(), text, caveat: String::new() }
-        }
+        Err(text) => Headline {
+            number: String::new(),
+            interval: String::new(),
+            role: "muted",
+            metric: String::new(),
+            text,
+            caveat: String::new(),
+        },
         Ok(gain) => {
             let worse = history.objective.as_ref().is_some_and(|goal| gain.is_worse(goal.direction));
+            let text = gain.headline();
+            let (number, interval) = text.split_once('[').unwrap_or((&text, ""));
             Headline {
-                number: gain.headline(),
+                number: number.trim_end().to_owned(),
+                interval: if interval.is_empty() { String::new() } else { format!("[{interval}") },
                 role: if worse { "bad" } else { "good" },
                 metric: gain.spec.name.to_string(),
                 text: gain_values(&gain),
@@ -179,22 +189,19 @@ fn slug(outcome: RowOutcome) -> &'static str {
 
 fn count(history: &RunHistory, outcome: RowOutcome) -> Count {
     let mark = Mark::of_outcome(outcome);
-    let count = history.counts().of(outcome);
-    let word = match (outcome, count) {
+    let number = history.counts().of(outcome);
+    let word = match (outcome, number) {
         (RowOutcome::Error, 1) => "error".to_owned(),
         (RowOutcome::Error, _) => "errors".to_owned(),
         (outcome, _) => outcome.to_string(),
     };
-    Count { mark: mark.name(), role: mark.role().name(), slug: slug(outcome), word, count }
+    Count { mark: mark.name(), role: mark.role().name(), slug: slug(outcome), word, number }
 }
 
 fn facts(history: &RunHistory) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("Started", number::time(history.started_at)),
-        (
-            "Ended",
-            history.ended_at.map_or_else(|| "not yet, or it was cut off".to_owned(), number::time),
-        ),
+        ("Ended", history.ended_at.map_or_else(|| "not yet, or it was cut off".to_owned(), number::time)),
         ("Duration", number::duration(elapsed(history))),
         ("Baseline", one_line(history.baseline.version_id.as_str(), CELL_CHARS_MAX)),
         ("Final version", one_line(history.final_version.as_str(), CELL_CHARS_MAX)),
@@ -243,11 +250,7 @@ fn metric_block(history: &RunHistory, spec: &MetricSpec) -> MetricBlock {
         after: shown(after),
         change: change_from_baseline(history, spec, before, after).unwrap_or_else(dash),
         tolerated: newest.map_or_else(dash, |finding| {
-            format!(
-                "{} {}",
-                number::tolerance(finding.threshold.threshold()),
-                finding.threshold.direction()
-            )
+            format!("{} {}", number::tolerance(finding.threshold.threshold()), finding.threshold.direction())
         }),
         verdicts: verdicts(history, spec),
         figure: effect_figure(history, spec),
@@ -268,9 +271,7 @@ fn effect_figure(history: &RunHistory, spec: &MetricSpec) -> Option<Figure> {
     };
     Some(Figure {
         heading: format!("{}: change against the incumbent", spec.name),
-        caption: "Vertical lines are intervals. Beyond the dotted line, in the shaded part, a change is a regression; \
-                  between the dotted and the dashed line it is equivalent."
-            .to_owned(),
+        caption: String::new(),
         legend: legend(&plot, verdict_word),
         plot,
     })
@@ -289,8 +290,7 @@ fn baseline_row(history: &RunHistory, columns: &[MetricSpec]) -> BaselineRow {
 
 fn table_row(row: &IterationRow, columns: &[MetricSpec]) -> Row {
     let mark = Mark::of_outcome(row.outcome);
-    let reasons: Vec<String> =
-        row.reasons.iter().map(|reason| one_line(reason, DETAIL_CHARS_MAX)).collect();
+    let reasons: Vec<String> = row.reasons.iter().map(|reason| one_line(reason, DETAIL_CHARS_MAX)).collect();
     let decided_by = one_line(&row.decided_by, CELL_CHARS_MAX);
     let first = row.reasons.first().map(|reason| one_line(reason, CELL_CHARS_MAX));
     Row {

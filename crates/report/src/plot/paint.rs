@@ -5,8 +5,8 @@ use std::ops::Range;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::{
-    Cartesian2d, ChartBuilder, ChartContext, Circle, Color, DrawingArea, DrawingAreaErrorKind,
-    EmptyElement, IntoDrawingArea, IntoFont, PathElement, Polygon, RGBColor, Rectangle, SVGBackend, ShapeStyle,
+    Cartesian2d, ChartBuilder, ChartContext, Circle, Color, DrawingArea, DrawingAreaErrorKind, EmptyElement,
+    IntoDrawingArea, IntoFont, PathElement, Polygon, RGBColor, Rectangle, SVGBackend, ShapeStyle,
 };
 
 use super::{Frame, Scale, Shape};
@@ -144,9 +144,12 @@ impl Ranged for Scale {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "every value is clamped to the range before it is drawn, so the result lies within the limits"
+    )]
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
         let share = (value - self.low) / (self.high - self.low);
-        // In range by the clamp that precedes every drawing.
         (f64::from(limit.0) + share * f64::from(limit.1 - limit.0)).round() as i32
     }
 
@@ -204,9 +207,10 @@ fn paint(
 }
 
 fn label_of(scale: &Scale, position: f64) -> String {
-    let nearest = scale.ticks.iter().min_by(|left, right| {
-        (left.0 - position).abs().total_cmp(&(right.0 - position).abs())
-    });
+    let nearest = scale
+        .ticks
+        .iter()
+        .min_by(|left, right| (left.0 - position).abs().total_cmp(&(right.0 - position).abs()));
     nearest.map(|(_, label)| label.clone()).unwrap_or_default()
 }
 
@@ -258,7 +262,9 @@ fn paint_mark(chart: &Chart<'_>, at: (f64, f64), size: i32, mark: Mark) -> Paint
         }
         Mark::Square => {
             let side = size - 1;
-            area.draw(&(EmptyElement::at(at) + Rectangle::new([(-side, -side), (side, side)], color.filled())))
+            area.draw(
+                &(EmptyElement::at(at) + Rectangle::new([(-side, -side), (side, side)], color.filled())),
+            )
         }
         Mark::Diamond => {
             let corners = vec![(0, -size), (size, 0), (0, size), (-size, 0)];

@@ -39,24 +39,34 @@ impl Scale {
         Self { low, high, ticks: ticks_between(low, high, step, 1.0, "") }
     }
 
-    /// The range that shows most of `values`: from the least to the largest that is not an extreme outlier (beyond three
-    /// interquartile ranges from the quartiles; Tukey 1977, "outer fences"), widened to hold all of `must`.
+    /// The range that shows most of `values`, widened to hold all of `must`.
     ///
-    /// One candidate that is a hundred times slower would otherwise flatten everything else. `None` without a value.
+    /// First the values that are no extreme outliers (beyond three interquartile ranges from the quartiles; Tukey 1977,
+    /// "outer fences"); then also those that an axis of four times that length on either side would hold, for with few values nearly
+    /// everything is an outlier. One candidate that is a hundred times slower would otherwise flatten everything else.
+    /// `None` without a value.
     pub(super) fn robust_range(values: &[f64], must: &[f64]) -> Option<(f64, f64)> {
+        let must: Vec<f64> = must.iter().copied().filter(|value| drawable(*value)).collect();
         let mut sorted: Vec<f64> = values.iter().copied().filter(|value| drawable(*value)).collect();
         sorted.sort_by(f64::total_cmp);
         let quartile = |quarter: usize| sorted.get(sorted.len().saturating_sub(1) * quarter / 4).copied();
-        let (low_fence, high_fence) = match (quartile(1), quartile(3)) {
+        let fences = match (quartile(1), quartile(3)) {
             (Some(low), Some(high)) if high > low => (low - 3.0 * (high - low), high + 3.0 * (high - low)),
             _ => (f64::NEG_INFINITY, f64::INFINITY),
         };
-        let inside = sorted.iter().copied().filter(|value| (low_fence..=high_fence).contains(value));
-        inside.chain(must.iter().copied().filter(|value| drawable(*value))).fold(None, |range, value| {
-            let (low, high) = range.unwrap_or((value, value));
-            Some((f64::min(low, value), f64::max(high, value)))
-        })
+        let (low, high) = extremes(sorted.iter().copied(), fences, &must)?;
+        let reach = 4.0 * (high - low);
+        extremes(sorted.iter().copied(), (low - reach, high + reach), &[low, high])
     }
+}
+
+/// The least and the largest of `must` and of those `values` that lie within the bounds.
+fn extremes(values: impl Iterator<Item = f64>, bounds: (f64, f64), must: &[f64]) -> Option<(f64, f64)> {
+    let inside = values.filter(|value| (bounds.0..=bounds.1).contains(value));
+    inside.chain(must.iter().copied()).fold(None, |range, value| {
+        let (low, high) = range.unwrap_or((value, value));
+        Some((f64::min(low, value), f64::max(high, value)))
+    })
 }
 
 /// The round number (1, 2, 5 times a power of ten) nearest above `step`.
@@ -70,7 +80,7 @@ fn ticks_between(low: f64, high: f64, step: f64, factor: f64, suffix: &str) -> V
     // The range is at most a few ticks wide by construction; the bound is for rounding.
     const TICKS_MAX: usize = 50;
     let first = (low / step).ceil();
-    let decimals = (-(step * factor).log10().floor()).clamp(0.0, 12.0) as usize;
+    let decimals = number::first_decimal(step * factor, 12);
     (0..TICKS_MAX)
         .map(|index| (first + index as f64) * step)
         .take_while(|tick| *tick <= high)
@@ -117,6 +127,7 @@ mod tests {
         let values = [1.0, 2.0, 3.0, 4.0, 5.0, 900.0, f64::NAN, f64::INFINITY];
         assert_eq!(Scale::robust_range(&values, &[0.5]), Some((0.5, 5.0)));
         assert_eq!(Scale::robust_range(&values, &[1_000.0]), Some((1.0, 1_000.0)));
+        assert_eq!(Scale::robust_range(&[0.0, 0.1, 0.2, 0.3, 3.0], &[-1.0]), Some((-1.0, 3.0)));
         assert_eq!(Scale::robust_range(&[f64::NAN], &[]), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use evoseal_regression::Finding;
 
-use super::{TableOptions, finish, outcome_mark, pairs, verdict_mark};
+use super::{TableOptions, finish, outcome_mark, pairs, verdict_mark, wrap};
 use crate::history::IterationRow;
 use crate::number;
 use crate::text::{DETAIL_CHARS_MAX, one_line};
@@ -19,30 +19,24 @@ use crate::text::{DETAIL_CHARS_MAX, one_line};
 pub fn iteration_detail(row: &IterationRow, options: TableOptions) -> String {
     let mut text = pairs(options.width(), &facts(row));
     text.push_str("\n\nReasons\n");
-    let reasons: Vec<(String, String)> = row
-        .reasons
-        .iter()
-        .map(|reason| ("  ·".to_owned(), one_line(reason, DETAIL_CHARS_MAX)))
-        .collect();
+    let reasons: Vec<(String, String)> =
+        row.reasons.iter().map(|reason| ("  ·".to_owned(), one_line(reason, DETAIL_CHARS_MAX))).collect();
     text.push_str(&if reasons.is_empty() { "  none".to_owned() } else { pairs(options.width(), &reasons) });
     for finding in &row.findings {
-        let partner =
-            finding.baseline.as_ref().map_or_else(|| "incumbent".to_owned(), |name| format!("baseline {name}"));
-        text.push_str("\n\n");
-        text.push_str(&format!(
-            "{} against {}: {}",
+        let partner = finding
+            .baseline
+            .as_ref()
+            .map_or_else(|| "incumbent".to_owned(), |name| format!("baseline {name}"));
+        let severity = finding.severity.map_or_else(String::new, |severity| format!(" ({severity})"));
+        let heading = format!(
+            "{} against {}: {}{severity}",
             finding.metric.name,
             one_line(&partner, 80),
             verdict_mark(finding.verdict)
-        ));
-        if let Some(severity) = finding.severity {
-            text.push_str(&format!(" ({severity})"));
-        }
-        text.push('\n');
-        let facts: Vec<(String, String)> = finding_facts(finding)
-            .into_iter()
-            .map(|(label, value)| (format!("  {label}"), value))
-            .collect();
+        );
+        text = format!("{text}\n\n{}\n", wrap(&heading, options.width()));
+        let facts: Vec<(String, String)> =
+            finding_facts(finding).into_iter().map(|(label, value)| (format!("  {label}"), value)).collect();
         text.push_str(&pairs(options.width(), &facts));
     }
     finish(&text, options.color)
@@ -117,10 +111,9 @@ pub(crate) fn finding_facts(finding: &Finding) -> Vec<(String, String)> {
         ),
     )];
     if let Some(effect) = number::effect(finding) {
-        let level =
-            finding.interval.map_or_else(String::new, |interval| {
-                format!(", {} interval", number::tolerance(interval.level))
-            });
+        let level = finding
+            .interval
+            .map_or_else(String::new, |interval| format!(", {} interval", number::tolerance(interval.level)));
         facts.push(("change".to_owned(), effect + &level));
     }
     facts.push((
@@ -138,7 +131,8 @@ pub(crate) fn finding_facts(finding: &Finding) -> Vec<(String, String)> {
         facts.push(("problem".to_owned(), number::problem(problem).to_owned()));
     }
     for anomaly in &finding.anomalies {
-        let text = format!("{}, {}, score {}", anomaly.method, anomaly.severity, number::plain(anomaly.score));
+        let text =
+            format!("{}, {}, score {}", anomaly.method, anomaly.severity, number::plain(anomaly.score));
         facts.push(("anomaly".to_owned(), one_line(&text, 200)));
     }
     if let Some(trend) = &finding.trend {
