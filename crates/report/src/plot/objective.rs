@@ -9,7 +9,7 @@ use crate::number;
 use crate::text::plural;
 
 /// The objective over the iterations: the incumbents as a step line from the baseline, every candidate as a point. `None`
-/// if neither the baseline nor any candidate has a value.
+/// without iterations, or if neither the baseline nor any candidate has a value.
 pub(crate) fn objective_plot(history: &RunHistory, spec: &MetricSpec) -> Option<Plot> {
     let start = find_metric(&history.baseline.metrics, &spec.name).map(|summary| summary.mean);
     let start = start.filter(|value| drawable(*value));
@@ -20,8 +20,8 @@ pub(crate) fn objective_plot(history: &RunHistory, spec: &MetricSpec) -> Option<
     let must: Vec<f64> = accepted.filter_map(|(_, value)| *value).chain(start).collect();
     let (low, high) = Scale::robust_range(&known, &must)?;
 
-    let first = history.iterations.first().map_or(0.0, |row| row.iteration as f64 - 1.0);
-    let last = history.iterations.last().map_or(0.0, |row| row.iteration as f64).max(first + 1.0);
+    let first = history.iterations.first()?.iteration as f64 - 1.0;
+    let last = history.iterations.last()?.iteration as f64;
     let y = Scale::covering(low, high, 6, 1.0, "");
     let name = format!(
         "{} over the iterations, {}: {}",

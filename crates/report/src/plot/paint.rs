@@ -217,8 +217,7 @@ fn label_of(scale: &Scale, position: f64) -> String {
 /// Half the size of a mark: as large as the distance between neighbours allows.
 fn mark_size(frame: Frame, points: usize) -> i32 {
     match frame.width as usize / points.max(1) {
-        0..4 => 2,
-        4..8 => 3,
+        0..8 => 3,
         8..16 => 4,
         _ => 5,
     }
@@ -247,9 +246,11 @@ fn paint_shape(chart: &mut Chart<'_>, (x, y): (&Scale, &Scale), size: i32, shape
 fn paint_mark(chart: &Chart<'_>, at: (f64, f64), size: i32, mark: Mark) -> PaintResult {
     let area = chart.plotting_area();
     let color = mark.role().placeholder();
-    let line = mark.role().stroke(2);
+    // A thin line keeps small crosses and rings from closing up.
+    let line = mark.role().stroke(if size > 3 { 2 } else { 1 });
     match mark {
-        Mark::Disc => area.draw(&Circle::new(at, size, color.filled())),
+        // Where marks are small they are many, and discs would grow together.
+        Mark::Disc => area.draw(&Circle::new(at, if size > 3 { size } else { 2 }, color.filled())),
         Mark::Ring => area.draw(&Circle::new(at, size, line)),
         Mark::Cross => {
             let down = PathElement::new(vec![(-size, -size), (size, size)], line);

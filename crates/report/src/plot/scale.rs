@@ -23,9 +23,11 @@ impl Scale {
     /// An axis from `low` to `high` (both drawable) and a little beyond, with about `ticks` ticks; `factor` and `suffix` turn
     /// a position into its label.
     pub(super) fn covering(low: f64, high: f64, ticks: usize, factor: f64, suffix: &str) -> Self {
-        // Below this width neighbouring ticks would be the same number.
-        let smallest = (low.abs().max(high.abs()) * 1e-9).max(1e-12);
-        let margin = ((high - low) * 0.06).max(smallest);
+        let size = low.abs().max(high.abs());
+        // A single value stands in the middle of an axis about as wide as a tenth of it. Differences that are small beside
+        // the values get an axis on which they look small; the finest labels would not fit beside it either.
+        let margin = if high > low { ((high - low) * 0.06).max(size * 1e-4) } else { size * 0.05 };
+        let margin = if margin > 1e-300 { margin } else { 1.0 };
         let (low, high) = (low - margin, high + margin);
         let step = round_step((high - low) / ticks.max(1) as f64);
         Self { low, high, ticks: ticks_between(low, high, step, factor, suffix) }
@@ -80,22 +82,28 @@ fn ticks_between(low: f64, high: f64, step: f64, factor: f64, suffix: &str) -> V
     // The range is at most a few ticks wide by construction; the bound is for rounding.
     const TICKS_MAX: usize = 50;
     let first = (low / step).ceil();
-    let decimals = number::first_decimal(step * factor, 12);
+    let largest = low.abs().max(high.abs()) * factor;
     (0..TICKS_MAX)
         .map(|index| (first + index as f64) * step)
         .take_while(|tick| *tick <= high)
-        .map(|tick| (tick, format!("{}{suffix}", label(tick * factor, decimals))))
+        .map(|tick| (tick, format!("{}{suffix}", label(tick * factor, step * factor, largest))))
         .collect()
 }
 
-fn label(value: f64, decimals: usize) -> String {
-    if value.abs() >= 1e9 {
-        return format!("{value:.2e}");
-    }
-    let digits = format!("{:.decimals$}", value.abs());
+/// A tick's label on an axis whose ticks lie `step` apart and whose largest number is `largest`.
+fn label(value: f64, step: f64, largest: f64) -> String {
+    let (divisor, letter) = match largest {
+        1e-4..1e6 => (1.0, ""),
+        1e6..1e9 => (1e6, "\u{a0}M"),
+        1e9..1e12 => (1e9, "\u{a0}G"),
+        _ if value == 0.0 => return "0".to_owned(),
+        _ => return format!("{value:.1e}").replace('-', "\u{2212}"),
+    };
+    let decimals = number::first_decimal(step / divisor, 12);
+    let digits = format!("{:.decimals$}", value.abs() / divisor);
     let zero = digits.chars().all(|digit| matches!(digit, '0' | '.'));
     let sign = if value < 0.0 && !zero { "\u{2212}" } else { "" };
-    format!("{sign}{}", number::grouped(&digits))
+    format!("{sign}{}{letter}", number::grouped(&digits))
 }
 
 #[cfg(test)]
@@ -111,6 +119,26 @@ mod tests {
         assert_eq!(labels(&Scale::covering(10.0, 13.0, 5, 1.0, "")), ["10", "11", "12", "13"]);
         assert_eq!(labels(&Scale::covering(-0.02, 0.02, 4, 100.0, " %")), ["−2 %", "0 %", "2 %"]);
         assert_eq!(labels(&Scale::iterations(0.0, 3.0, 12)), ["0", "1", "2", "3"]);
+    }
+
+    #[test]
+    fn labels_stay_short_enough_for_the_axis() {
+        let cases = [
+            (0.0, 0.0),
+            (12.9, 12.9),
+            (12.9, 12.900_000_1),
+            (123_456_789.0, 123_459_999.0),
+            (-3e11, 5e11),
+            (1e-9, 5e-9),
+            (-1e140, 1e140),
+        ];
+        for (low, high) in cases {
+            let scale = Scale::covering(low, high, 6, 1.0, "");
+            let mut seen = labels(&scale);
+            assert!(seen.len() > 2 && seen.iter().all(|label| label.chars().count() <= 9), "{seen:?}");
+            seen.dedup();
+            assert_eq!(seen.len(), scale.ticks.len(), "each label once");
+        }
     }
 
     #[test]
