@@ -44,6 +44,8 @@ struct Page {
     unprotected: Vec<String>,
     objective: Option<Figure>,
     metrics: Vec<MetricBlock>,
+    /// Whether any metric has a plot, which then wants explaining.
+    has_plots: bool,
     columns: Vec<String>,
     columns_left_out: Vec<String>,
     baseline: BaselineRow,
@@ -133,6 +135,7 @@ impl Page {
         let (columns, left_out) = metrics.split_at(metrics.len().min(METRIC_COLUMNS_MAX));
         let objective = history.objective.as_ref();
         let objective = objective.and_then(|goal| metrics.iter().find(|spec| spec.name == goal.metric));
+        let blocks: Vec<MetricBlock> = metrics.iter().map(|spec| metric_block(history, spec)).collect();
         Self {
             title: one_line(&history.title, CELL_CHARS_MAX),
             state: state(history),
@@ -141,7 +144,8 @@ impl Page {
             facts: facts(history),
             unprotected: history.unprotected.iter().map(|text| one_line(text, DETAIL_CHARS_MAX)).collect(),
             objective: objective.and_then(|spec| objective_figure(history, spec)),
-            metrics: metrics.iter().map(|spec| metric_block(history, spec)).collect(),
+            has_plots: blocks.iter().any(|metric| metric.figure.is_some()),
+            metrics: blocks,
             columns: columns.iter().map(|spec| spec.name.to_string()).collect(),
             columns_left_out: left_out.iter().map(|spec| spec.name.to_string()).collect(),
             baseline: baseline_row(history, columns),

@@ -94,7 +94,7 @@
 //!
 //! It judges nothing: verdicts, severities and intervals are shown as the detector gave them. It collects nothing: filling
 //! in a [`RunHistory`] from stores and journals is the caller's part. It has no live view. A page of many thousand iterations
-//! grows with them (about two kilobytes for each); its plots are thinned and say so.
+//! grows with them (three to four kilobytes for each, with three metrics); its plots are thinned and say so.
 
 mod gain;
 mod history;

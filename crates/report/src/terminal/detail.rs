@@ -3,9 +3,9 @@
 use evoseal_regression::Finding;
 
 use super::{TableOptions, finish, outcome_mark, pairs, verdict_mark, wrap};
-use crate::history::IterationRow;
+use crate::history::{IterationRow, MetricSummary};
 use crate::number;
-use crate::text::{DETAIL_CHARS_MAX, one_line};
+use crate::text::{DETAIL_CHARS_MAX, one_line, plural};
 
 /// Everything that is known of one iteration: outcome, every reason, tests, the safety score term by term, and every
 /// finding with interval, threshold, p-value, method and sentence.
@@ -69,7 +69,7 @@ pub(crate) fn row_facts(row: &IterationRow) -> Vec<(String, String)> {
         ("tests".to_owned(), tests(row.tests_passed, row.tests_run)),
         ("files changed".to_owned(), row.files_changed.to_string()),
         (
-            "time".to_owned(),
+            "started".to_owned(),
             format!("{}, took {}", number::time(row.started_at), number::duration(row.duration)),
         ),
     ];
@@ -88,7 +88,20 @@ pub(crate) fn row_facts(row: &IterationRow) -> Vec<(String, String)> {
     if let Some(score) = row.improvement_score {
         facts.push(("improvement score".to_owned(), format!("{} of 100", number::plain(score))));
     }
+    facts.extend(row.metrics.iter().map(measured));
     facts
+}
+
+/// What was measured of a metric: its mean with interval and number of samples.
+fn measured(summary: &MetricSummary) -> (String, String) {
+    let interval = summary.interval.map_or_else(String::new, |interval| {
+        format!(" [{}, {}]", number::number(interval.low), number::number(interval.high))
+    });
+    let mean = number::value(summary.mean, &summary.spec.unit);
+    (
+        format!("measured {}", summary.spec.name),
+        format!("{mean}{interval}, {}", plural(summary.count, "sample")),
+    )
 }
 
 /// `12 of 12 passed`, or that none ran.
