@@ -18,10 +18,10 @@ const METRIC_COLUMNS_MAX: usize = 6;
 
 /// The run as one self-contained HTML page: no script, nothing loaded from anywhere.
 ///
-/// The page holds what was gained, the counts, the objective over the iterations, each metric's changes with intervals and
-/// thresholds, the table of iterations, every iteration in detail, and what was not protected. It follows the reader's
-/// preference for light or dark, fits narrow screens, and prints. A content security policy inside it forbids scripts and
-/// requests, in case a candidate's text should ever get past the escaping.
+/// The page holds what was gained, the counts, the objective over the iterations, each metric's changes with
+/// intervals and thresholds, the table of iterations, every iteration in detail, and what was not protected. It
+/// follows the reader's preference for light or dark, fits narrow screens, and prints. A content security policy
+/// inside it forbids scripts and requests, in case a candidate's text should ever get past the escaping.
 ///
 /// ```
 /// # let history = evoseal_report::sample::history();

@@ -2,28 +2,29 @@
 //!
 //! # The problem
 //!
-//! A run that has gone on overnight leaves hundreds of decisions. Someone has to see in a minute what was gained, what was
-//! turned down and why, and whether to believe it; and has to see it where they are: in a narrow terminal over a slow line, in
-//! a log file, in a browser, on paper. The words in that history are partly written by the programs under judgement, so a
-//! report must not become a way to talk to the reader's terminal or browser.
+//! A run that has gone on overnight leaves hundreds of decisions. Someone has to see in a minute what was gained,
+//! what was turned down and why, and whether to believe it; and has to see it where they are: in a narrow terminal
+//! over a slow line, in a log file, in a browser, on paper. The words in that history are partly written by the
+//! programs under judgement, so a report must not become a way to talk to the reader's terminal or browser.
 //!
 //! # The concept
 //!
-//! [`RunHistory`] is the run as plain data: where it started, one [`IterationRow`] per candidate with its findings and reasons,
-//! where it ended. Whoever runs a run fills it in; its JSON form is a public format. Everything else in this crate is a pure
-//! function from that data to a `String`. Nothing here prints, reads files, or looks at the clock or the terminal: width, colour
-//! and the time of the report are given.
+//! [`RunHistory`] is the run as plain data: where it started, one [`IterationRow`] per candidate with its findings
+//! and reasons, where it ended. Whoever runs a run fills it in; its JSON form is a public format. Everything else in
+//! this crate is a pure function from that data to a `String`. Nothing here prints, reads files, or looks at the
+//! clock or the terminal: width, colour and the time of the report are given.
 //!
 //! # How the parts fit
 //!
-//! - [`iteration_table`] lists every candidate, [`metric_table`] every metric, [`iteration_detail`] all about one iteration,
-//!   [`status_lines`] and [`gain_summary`] the run in a few lines. [`TableOptions`] gives the width.
+//! - [`iteration_table`] lists every candidate, [`metric_table`] every metric, [`iteration_detail`] all about one
+//!   iteration, [`status_lines`] and [`gain_summary`] the run in a few lines. [`TableOptions`] gives the width.
 //! - [`html_report`] is the page: tables, plots and details, without a script and without a request to anywhere.
 //! - [`sample`] is a made-up run to look at.
 //!
-//! Three rules hold everywhere. A change is shown with its interval, or not shown as known: a gain that was not measured side by side
-//! says so in the next sentence. A meaning is never carried by colour alone: there is always a word and a symbol or shape.
-//! Every text of a candidate goes through one function that writes out control, invisible and reordering characters as their codes.
+//! Three rules hold everywhere. A change is shown with its interval, or not shown as known: a gain that was not
+//! measured side by side says so in the next sentence. A meaning is never carried by colour alone: there is always a
+//! word and a symbol or shape. Every text of a candidate goes through one function that writes out control, invisible
+//! and reordering characters as their codes.
 //!
 //! # Example
 //!
@@ -92,9 +93,10 @@
 //!
 //! # What it does not do
 //!
-//! It judges nothing: verdicts, severities and intervals are shown as the detector gave them. It collects nothing: filling
-//! in a [`RunHistory`] from stores and journals is the caller's part. It has no live view. A page of many thousand iterations
-//! grows with them (three to four kilobytes for each, with three metrics); its plots are thinned and say so.
+//! It judges nothing: verdicts, severities and intervals are shown as the detector gave them. It collects nothing:
+//! filling in a [`RunHistory`] from stores and journals is the caller's part. It has no live view. A page of many
+//! thousand iterations grows with them (three to four kilobytes for each, with three metrics); its plots are thinned
+//! and say so.
 
 mod gain;
 mod history;

@@ -50,7 +50,8 @@ pub(crate) fn signed_value(change: f64, unit: &str) -> String {
     if change > 0.0 { format!("+{text}") } else { text }
 }
 
-/// A fraction as percent with its sign always written and the given number of decimals; no sign on what rounds to zero.
+/// A fraction as percent with its sign always written and the given number of decimals; no sign on what rounds to
+/// zero.
 pub(crate) fn signed_percent(fraction: f64, decimals: usize) -> String {
     if fraction.is_nan() {
         return "not a number".to_owned();
@@ -69,8 +70,8 @@ pub(crate) fn signed_percent(fraction: f64, decimals: usize) -> String {
     format!("{sign}{size}")
 }
 
-/// The change that a finding found, `−2.9 % [−3.0, −2.8]`; absolute with unit where a relative one does not exist; `None`
-/// where there is none at all.
+/// The change that a finding found, `−2.9 % [−3.0, −2.8]`; absolute with unit where a relative one does not exist;
+/// `None` where there is none at all.
 pub(crate) fn effect(finding: &Finding) -> Option<String> {
     match (finding.change, finding.absolute_change) {
         (Some(change), _) => Some(relative(change, finding.interval)),
@@ -161,7 +162,8 @@ fn decimals(size: f64) -> usize {
     }
 }
 
-/// The decimal in which the first digit of a positive number stands, zero for numbers from one on; at most `decimals_max`.
+/// The decimal in which the first digit of a positive number stands, zero for numbers from one on; at most
+/// `decimals_max`.
 pub(crate) fn first_decimal(size: f64, decimals_max: usize) -> usize {
     // Forgives what binary fractions lack: 0.009 999 999 is 0.01.
     let mut scaled = size * 1.000_001;

@@ -1,8 +1,8 @@
 //! Plots as SVG, for the page.
 //!
-//! A plot is first a list of [`Shape`]s in the units of its axes, then drawn by [`draw`]. Colours are roles that the page's
-//! style sheet gives a value, so that one plot serves light and dark pages. Every plot is drawn twice, for wide and for
-//! narrow pages: an SVG that is merely scaled down has unreadable labels.
+//! A plot is first a list of [`Shape`]s in the units of its axes, then drawn by [`draw`]. Colours are roles that the
+//! page's style sheet gives a value, so that one plot serves light and dark pages. Every plot is drawn twice, for
+//! wide and for narrow pages: an SVG that is merely scaled down has unreadable labels.
 
 mod effect;
 mod objective;

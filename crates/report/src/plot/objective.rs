@@ -8,8 +8,8 @@ use crate::history::{IterationRow, RowOutcome, RunHistory, find_metric};
 use crate::number;
 use crate::text::plural;
 
-/// The objective over the iterations: the incumbents as a step line from the baseline, every candidate as a point. `None`
-/// without iterations, or if neither the baseline nor any candidate has a value.
+/// The objective over the iterations: the incumbents as a step line from the baseline, every candidate as a point.
+/// `None` without iterations, or if neither the baseline nor any candidate has a value.
 pub(crate) fn objective_plot(history: &RunHistory, spec: &MetricSpec) -> Option<Plot> {
     let start = find_metric(&history.baseline.metrics, &spec.name).map(|summary| summary.mean);
     let start = start.filter(|value| drawable(*value));

@@ -62,7 +62,8 @@ impl Role {
         }
     }
 
-    /// A colour that stands for the role until the drawing is finished, since the backend knows colours by value only.
+    /// A colour that stands for the role until the drawing is finished, since the backend knows colours by value
+    /// only.
     const fn placeholder(self) -> RGBColor {
         RGBColor(1, 2, self as u8)
     }

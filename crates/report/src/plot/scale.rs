@@ -20,8 +20,8 @@ pub(super) fn drawable(value: f64) -> bool {
 }
 
 impl Scale {
-    /// An axis from `low` to `high` (both drawable) and a little beyond, with about `ticks` ticks; `factor` and `suffix` turn
-    /// a position into its label.
+    /// An axis from `low` to `high` (both drawable) and a little beyond, with about `ticks` ticks; `factor` and
+    /// `suffix` turn a position into its label.
     pub(super) fn covering(low: f64, high: f64, ticks: usize, factor: f64, suffix: &str) -> Self {
         let size = low.abs().max(high.abs());
         // A single value stands in the middle of an axis about as wide as a tenth of it. Differences that are small beside
@@ -43,10 +43,10 @@ impl Scale {
 
     /// The range that shows most of `values`, widened to hold all of `must`.
     ///
-    /// First the values that are no extreme outliers (beyond three interquartile ranges from the quartiles; Tukey 1977,
-    /// "outer fences"); then also those that an axis of four times that length on either side would hold, for with few values nearly
-    /// everything is an outlier. One candidate that is a hundred times slower would otherwise flatten everything else.
-    /// `None` without a value.
+    /// First the values that are no extreme outliers (beyond three interquartile ranges from the quartiles; Tukey
+    /// 1977, "outer fences"); then also those that an axis of four times that length on either side would hold, for
+    /// with few values nearly everything is an outlier. One candidate that is a hundred times slower would otherwise
+    /// flatten everything else. `None` without a value.
     pub(super) fn robust_range(values: &[f64], must: &[f64]) -> Option<(f64, f64)> {
         let must: Vec<f64> = must.iter().copied().filter(|value| drawable(*value)).collect();
         let mut sorted: Vec<f64> = values.iter().copied().filter(|value| drawable(*value)).collect();

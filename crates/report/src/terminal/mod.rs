@@ -42,8 +42,8 @@ impl TableOptions {
 }
 
 /// A word with a symbol and a colour. While a table is laid out the symbol is a private-use character, which
-/// [`crate::text::one_line`] removes from every input: so colour, whose codes would count as width, is put in afterwards,
-/// and no text of a candidate can pass for a verdict.
+/// [`crate::text::one_line`] removes from every input: so colour, whose codes would count as width, is put in
+/// afterwards, and no text of a candidate can pass for a verdict.
 struct Mark {
     placeholder: char,
     symbol: char,
