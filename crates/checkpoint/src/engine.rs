@@ -20,7 +20,7 @@ use crate::workspace::Root;
 use crate::{Error, Result, record};
 
 /// A record longer than this is an object in a pack; a shorter one stands in the catalogue.
-const INLINE_RECORD_LEN_MAX: usize = 2048;
+const INLINE_RECORD_LEN_MAX: usize = 1024;
 /// How often a read is repeated when objects moved under it.
 const READ_ATTEMPTS: u32 = 3;
 
@@ -130,12 +130,11 @@ impl Engine {
         if let Some(known) = self.state().records.get(&entry.id) {
             return Ok(Checkpoint { pinned: entry.pinned.clone(), ..known.clone() });
         }
-        let checkpoint = match &entry.record {
-            Some(bytes) => record::open(entry.id, bytes, entry.pinned.clone())?,
-            None => {
-                let bytes = self.reader(snapshot).metadata(entry.id.digest())?;
-                record::open(entry.id, &bytes, entry.pinned.clone())?
-            }
+        let checkpoint = if let Some(bytes) = &entry.record {
+            record::open(entry.id, bytes, entry.pinned.clone())?
+        } else {
+            let bytes = self.reader(snapshot).metadata(entry.id.digest())?;
+            record::open(entry.id, &bytes, entry.pinned.clone())?
         };
         if checkpoint.tree != entry.tree {
             return Err(crate::frame::damaged(
@@ -179,7 +178,7 @@ impl Engine {
             size_bytes: contents.values().map(|bytes| bytes.len() as u64).sum(),
         };
         let stats = CaptureStats { entries_seen: contents.len() as u64, ..CaptureStats::default() };
-        self.seal(tree, Some(writer), totals, stats, created_at, details, None, lock)
+        self.seal(&tree, Some(writer), &totals, stats, created_at, details, None, lock)
     }
 
     fn capture_directory(
@@ -203,12 +202,11 @@ impl Engine {
                 captured = Some(attempt);
             }
         }
-        let captured = match captured {
-            Some(captured) => captured,
-            None => {
-                let writer = writer.insert(self.writer(self.index_of(&catalog)?));
-                capture::capture(&root, &scan, &known, &is_wanted, Some(writer))?
-            }
+        let captured = if let Some(captured) = captured {
+            captured
+        } else {
+            let writer = writer.insert(self.writer(self.index_of(&catalog)?));
+            capture::capture(&root, &scan, &known, &is_wanted, Some(writer))?
         };
         let Captured { tree, cache, file_count, size_bytes, files_read, bytes_read } = captured;
         let stats = CaptureStats {
@@ -220,23 +218,22 @@ impl Engine {
         };
         let totals = Totals { file_count, size_bytes };
         let cache = (*known != cache).then(|| (root.path().to_owned(), cache));
-        self.seal(tree, writer, totals, stats, created_at, details, cache, lock)
+        self.seal(&tree, writer, &totals, stats, created_at, details, cache, lock)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of two callers, cut out for length only")]
     fn seal(
         &self,
-        tree: TreeBuilder,
-        writer: Option<Writer>,
-        totals: Totals,
+        tree: &TreeBuilder,
+        mut writer: Option<Writer>,
+        totals: &Totals,
         mut stats: CaptureStats,
         created_at: Timestamp,
         details: NewCheckpoint,
         cache: Option<(PathBuf, StatCache)>,
         lock: LockGuard,
     ) -> Result<Pending> {
-        let mut writer = writer;
-        let tree = tree.build(&mut |digest, bytes| match writer.as_mut() {
+        let tree = tree.clone().build(&mut |digest, bytes| match writer.as_mut() {
             Some(writer) if !writer.has_all(ObjectKind::Metadata, digest)? => {
                 writer.add(ObjectKind::Metadata, digest, bytes)
             }
@@ -304,7 +301,9 @@ impl Engine {
         state.records.insert(checkpoint.id, checkpoint.clone());
         if let Some(index) = &mut state.index {
             let index = Arc::make_mut(index);
-            packs.iter().for_each(|(entry, pack)| index.add(*entry, Arc::clone(pack)));
+            for (entry, pack) in packs {
+                index.add(*entry, Arc::clone(pack));
+            }
         }
         if !healed.is_empty() {
             let rest = state.distrusted.difference(healed).copied().collect();

@@ -9,6 +9,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
 
 use crate::backend::{LockGuard, LockMode, ObjectBackend, ObjectInfo, check_object_name};
 use crate::memory::{beyond_end, exists_differently, not_found};
@@ -47,11 +48,13 @@ impl LocalBackend {
     /// Opens the directory, making what is missing, and removes what a dead process left half-written.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self> {
         let directory = directory.into();
-        for part in ["objects", "cells", "tmp"] {
-            let path = directory.join(part);
-            fs::create_dir_all(&path).map_err(|source| io_error("create", &path, source))?;
+        let parts = ["objects", "cells", "tmp"].map(|part| directory.join(part));
+        if !parts.iter().all(|part| part.is_dir()) {
+            for path in &parts {
+                fs::create_dir_all(path).map_err(|source| io_error("create", path, source))?;
+            }
+            sync_directory(&directory)?;
         }
-        sync_directory(&directory)?;
         let root = directory.canonicalize().map_err(|source| io_error("open", &directory, source))?;
         let backend = Self { root, next_temporary: AtomicU64::new(0) };
         backend.remove_dead_temporaries()?;
@@ -79,7 +82,7 @@ impl LocalBackend {
         let lock = lock_file(&tmp.join("lock"))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(()),
+            Err(Errno::WOULDBLOCK) => return Ok(()),
             Err(error) => return Err(io_error("lock", &tmp, error.into())),
         }
         for entry in fs::read_dir(&tmp).map_err(|source| io_error("list", &tmp, source))? {
@@ -95,7 +98,7 @@ impl LocalBackend {
     fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<bool> {
         let tmp = self.root.join("tmp");
         let lock = lock_file(&tmp.join("lock"))?;
-        flock(&lock, FlockOperation::LockShared).map_err(|error| io_error("lock", &tmp, error.into()))?;
+        wait_for(&lock, FlockOperation::LockShared).map_err(|error| io_error("lock", &tmp, error.into()))?;
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
         // The address tells two backends of one process apart, the process id two processes.
         let temporary = tmp.join(format!("{}-{:p}-{number}", process::id(), std::ptr::from_ref(self)));
@@ -180,7 +183,8 @@ impl ObjectBackend for LocalBackend {
     fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
         let (path, next) = (self.cell_path(name, "")?, self.cell_path(name, ".new")?);
         let lock = lock_file(&self.cell_path(name, ".lock")?)?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| io_error("lock", &path, error.into()))?;
+        wait_for(&lock, FlockOperation::LockExclusive)
+            .map_err(|error| io_error("lock", &path, error.into()))?;
         if self.load(name)?.as_deref() != expected {
             return Ok(false);
         }
@@ -199,15 +203,12 @@ impl ObjectBackend for LocalBackend {
             LockMode::Shared => FlockOperation::LockShared,
             LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
         };
-        loop {
-            match flock(&file, operation) {
-                Ok(()) => return Ok(LockGuard::new(file)),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(Error::Locked { store: self.location(), holder: holders_of(&file) });
-                }
-                Err(error) => return Err(io_error("lock", &path, error.into())),
+        match wait_for(&file, operation) {
+            Ok(()) => Ok(LockGuard::new(file)),
+            Err(Errno::WOULDBLOCK) => {
+                Err(Error::Locked { store: self.location(), holder: holders_of(&file) })
             }
+            Err(error) => Err(io_error("lock", &path, error.into())),
         }
     }
 }
@@ -230,6 +231,16 @@ fn lock_file(path: &Path) -> Result<File> {
         .mode(0o666)
         .open(path)
         .map_err(|source| io_error("open", path, source))
+}
+
+/// Takes a lock; a signal that comes in between is no answer.
+fn wait_for(file: &File, operation: FlockOperation) -> Result<(), Errno> {
+    loop {
+        match flock(file, operation) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Who holds a lock on the file, as far as the kernel's table says.
@@ -261,9 +272,9 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 fn rename_without_replacing(from: &Path, to: &Path) -> Result<bool> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::EXIST) => Ok(false),
+        Err(Errno::EXIST) => Ok(false),
         // File systems without that flag. Names are digests, so that a race between writers has equal bytes.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+        Err(Errno::INVAL | Errno::NOSYS) => {
             if to.exists() {
                 return Ok(false);
             }

@@ -118,12 +118,24 @@ impl CheckpointManager {
         self.engine.state().protected = ids;
     }
 
-    /// All visible checkpoints in order of creation.
+    /// All visible checkpoints in order of creation. One whose record is damaged is left out:
+    /// [`verify_blocking`](Self::verify_blocking) names it, and it costs no other.
     pub fn list_blocking(&self) -> Result<Vec<Checkpoint>> {
-        self.engine.reading(|snapshot| {
-            let entries = snapshot.catalog.checkpoints.iter();
-            entries.map(|entry| self.engine.checkpoint(entry, snapshot)).collect()
-        })
+        let list = |skips_damaged: bool| {
+            self.engine.reading(|snapshot| {
+                let entries = snapshot.catalog.checkpoints.iter();
+                let listed = entries.map(|entry| self.engine.checkpoint(entry, snapshot));
+                let is_kept = |found: &Result<Checkpoint>| {
+                    !(skips_damaged && matches!(found, Err(Error::Damaged { .. })))
+                };
+                listed.filter(is_kept).collect::<Result<Vec<_>>>()
+            })
+        };
+        // The first attempt tells damage from objects that a collection has just moved.
+        match list(false) {
+            Err(Error::Damaged { .. }) => list(true),
+            other => other,
+        }
     }
 
     /// One checkpoint.

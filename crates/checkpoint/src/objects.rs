@@ -20,6 +20,8 @@ pub(crate) const WHOLE_LEN_MAX: u64 = 1 << 20;
 const PACK_TARGET: usize = 16 << 20;
 /// Blocks that a reader keeps unpacked. Neighbouring files share blocks, so a few are enough.
 const CACHED_BLOCKS: usize = 8;
+/// The longest directory page or record: a directory of some two million entries.
+const METADATA_LEN_MAX: usize = 256 << 20;
 const RECIPE_MAGIC: &[u8; 4] = b"EVR1";
 
 /// What all packs together hold.
@@ -111,8 +113,11 @@ fn read_index(backend: &dyn ObjectBackend, entry: &PackEntry) -> Result<PackInde
 pub(crate) struct Reader {
     backend: Arc<dyn ObjectBackend>,
     pub(crate) index: Arc<Index>,
-    cache: VecDeque<((u32, u32), Arc<Vec<u8>>)>,
+    cache: VecDeque<CachedBlock>,
 }
+
+/// Pack, number of the block in it, and the block unpacked.
+type CachedBlock = ((u32, u32), Arc<Vec<u8>>);
 
 impl Reader {
     pub(crate) fn new(backend: Arc<dyn ObjectBackend>, index: Arc<Index>) -> Self {
@@ -151,16 +156,15 @@ impl Reader {
         }
         let recipe = ObjectKey { kind: ObjectKind::Recipe, digest };
         let recipe = decode_recipe(digest, &self.object(recipe)?)?;
+        // A list that cannot be right is refused before anything is read: it could name one chunk a million times.
+        check_size(digest, size_bytes, recipe.iter().map(|(_, length)| u64::from(*length)).sum())?;
         let mut hasher = blake3::Hasher::new();
-        let mut total = 0_u64;
         for (chunk, length) in recipe {
             let bytes = self.object(ObjectKey { kind: ObjectKind::Content, digest: chunk })?;
             check_size(chunk, Some(u64::from(length)), bytes.len() as u64)?;
             hasher.update(&bytes);
-            total += bytes.len() as u64;
             sink(&bytes)?;
         }
-        check_size(digest, size_bytes, total)?;
         if hasher.finalize().as_bytes() != digest.as_bytes() {
             return Err(damaged(&format!("content {digest}"), "its chunks do not add up to it"));
         }
@@ -185,6 +189,9 @@ impl Reader {
         }
         let mut bytes = Vec::new();
         self.stream(digest, None, &mut |piece| {
+            if bytes.len() + piece.len() > METADATA_LEN_MAX {
+                return Err(damaged(&format!("object {digest}"), "it is longer than any page may be"));
+            }
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
@@ -329,6 +336,13 @@ impl Writer {
 
     /// Stores a content or a page, in chunks if it is large.
     pub(crate) fn add(&mut self, kind: ObjectKind, digest: Digest, bytes: &[u8]) -> Result<()> {
+        if kind == ObjectKind::Metadata && bytes.len() > METADATA_LEN_MAX {
+            return Err(Error::TooLarge {
+                what: "a directory page or record".to_owned(),
+                actual: bytes.len() as u64,
+                limit: METADATA_LEN_MAX as u64,
+            });
+        }
         if bytes.len() as u64 > WHOLE_LEN_MAX {
             let (found, _) = self.add_stream(bytes).map_err(|error| match error {
                 StreamError::Read(source) => {

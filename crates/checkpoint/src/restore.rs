@@ -16,7 +16,7 @@ use crate::objects::Reader;
 use crate::page::STAGING_PREFIX;
 use crate::scan::{RuleSource, Scan, scan};
 use crate::stage::Stage;
-use crate::store::{Checkpoint, Entry, EntryKind, RestoreMode, RestoreReport};
+use crate::store::{Entry, EntryKind, RestoreMode, RestoreReport};
 use crate::tree::read_tree;
 use crate::workspace::{Root, split};
 use crate::{Error, Result, capture, diff_entries};
@@ -92,8 +92,8 @@ impl Engine {
         mode: RestoreMode,
     ) -> Result<RestoreReport> {
         self.reading(|snapshot| {
-            let (checkpoint, entries) = self.wanted(id, snapshot)?;
-            let restore = self.restoration(snapshot, &checkpoint, &entries, mode)?;
+            let (tree, entries) = self.wanted(id, snapshot)?;
+            let restore = self.restoration(snapshot, tree, &entries, mode)?;
             let changes = match restore.compare(target) {
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound && !target.exists() =>
@@ -102,7 +102,7 @@ impl Engine {
                 }
                 other => other?.changes,
             };
-            Ok(report(&entries, changes, checkpoint.tree))
+            Ok(report(&entries, changes, tree))
         })
     }
 
@@ -114,28 +114,27 @@ impl Engine {
         mode: RestoreMode,
     ) -> Result<RestoreReport> {
         self.reading(|snapshot| {
-            let (checkpoint, entries) = self.wanted(id, snapshot)?;
-            let mut restore = self.restoration(snapshot, &checkpoint, &entries, mode)?;
+            let (tree, entries) = self.wanted(id, snapshot)?;
+            let mut restore = self.restoration(snapshot, tree, &entries, mode)?;
             restore.run(target)
         })
     }
 
-    fn wanted(&self, id: CheckpointId, snapshot: &Snapshot) -> Result<(Checkpoint, Vec<Entry>)> {
-        let checkpoint = self.checkpoint(snapshot.catalog.entry(id)?, snapshot)?;
-        let entries = read_tree(&mut self.reader(snapshot), checkpoint.tree)?;
-        Ok((checkpoint, entries))
+    fn wanted(&self, id: CheckpointId, snapshot: &Snapshot) -> Result<(Digest, Vec<Entry>)> {
+        let tree = snapshot.catalog.entry(id)?.tree;
+        Ok((tree, read_tree(&mut self.reader(snapshot), tree)?))
     }
 
     fn restoration<'a>(
         &'a self,
         snapshot: &Snapshot,
-        checkpoint: &Checkpoint,
+        tree: Digest,
         entries: &'a [Entry],
         mode: RestoreMode,
     ) -> Result<Restore<'a>> {
         let mut reader = self.reader(snapshot);
         let rules = StoredRules::read(&mut reader, entries)?;
-        Ok(Restore { engine: self, reader, tree: checkpoint.tree, entries, rules, mode })
+        Ok(Restore { engine: self, reader, tree, entries, rules, mode })
     }
 }
 
@@ -164,6 +163,14 @@ impl Restore<'_> {
         let is_new = !target.exists();
         std::fs::create_dir_all(target).map_err(|source| io_error("create", target, source))?;
         let result = self.run_in(target);
+        if is_new && result.is_ok() {
+            // The target's own name is durable only with the folder that holds it.
+            let above =
+                target.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            std::fs::File::open(above)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|source| io_error("sync", above, source))?;
+        }
         if is_new && result.is_err() {
             // Only an empty directory goes, so nothing can be lost if this was not the whole story.
             let _ = std::fs::remove_dir(target);
@@ -190,16 +197,11 @@ impl Restore<'_> {
             }
             return Err(error);
         }
-        if !changes.is_empty() {
-            root.sync()?;
-        }
         let applied = stage.apply(&changes);
         stage.abandon();
         applied?;
         self.read_back(&root)?;
-        if !changes.is_empty() {
-            root.sync()?;
-        }
+        stage.sync(&changes)?;
         if self.mode == RestoreMode::Empty {
             stage.remove_tree(MARKER)?;
         }

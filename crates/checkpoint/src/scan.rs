@@ -169,7 +169,7 @@ impl<'a> Walk<'a> {
         rules: &IgnoreRules,
     ) -> Result<Option<FoundKind>, Interruption> {
         if name.starts_with(STAGING_PREFIX) {
-            self.scan.leftovers.push(self.entry_path(full)?);
+            self.scan.leftovers.push(entry_path(full)?);
         }
         if is_left_alone(name) {
             return Ok(None);
@@ -184,7 +184,7 @@ impl<'a> Walk<'a> {
         if rules.ignores(full, is_directory) && !self.source.is_wanted(full) {
             return Ok(None);
         }
-        let path = self.entry_path(full)?;
+        let path = entry_path(full)?;
         Ok(match file_type {
             FileType::Directory => Some(FoundKind::Directory),
             FileType::RegularFile => Some(FoundKind::File(FileStat::of(&stat))),
@@ -247,12 +247,6 @@ impl<'a> Walk<'a> {
         Ok(Some(bytes))
     }
 
-    fn entry_path(&self, full: &[u8]) -> Result<EntryPath, Interruption> {
-        EntryPath::new(full).map_err(|error| {
-            Interruption::Failed(Error::Invalid { argument: "workspace", reason: error.to_string() })
-        })
-    }
-
     /// The root must be there; below it, what is gone or is no directory any more has changed since it was listed.
     fn interrupt(&self, action: &'static str, path: &[u8], error: Errno) -> Interruption {
         match error {
@@ -262,6 +256,12 @@ impl<'a> Walk<'a> {
             error => Interruption::Failed(self.root.error(action, path, error)),
         }
     }
+}
+
+fn entry_path(full: &[u8]) -> Result<EntryPath, Interruption> {
+    EntryPath::new(full).map_err(|error| {
+        Interruption::Failed(Error::Invalid { argument: "workspace", reason: error.to_string() })
+    })
 }
 
 /// All names in a folder, sorted.

@@ -43,6 +43,7 @@ impl Default for CheckpointSettings {
 
 /// How large contents are cut. Part of the stored format: a store keeps the parameters it was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "they are one quantity with its unit, and its bounds")]
 pub(crate) struct Chunking {
     pub(crate) size_bytes_min: u32,
     pub(crate) size_bytes_avg: u32,
@@ -59,6 +60,9 @@ impl Chunking {
         (64..=1 << 20).contains(&self.size_bytes_min)
             && (256..=4 << 20).contains(&self.size_bytes_avg)
             && (1024..=crate::pack::OBJECT_LEN_MAX).contains(&(self.size_bytes_max as usize))
+            && [self.size_bytes_min, self.size_bytes_avg, self.size_bytes_max]
+                .iter()
+                .all(|size| size % 2 == 0)
             && self.size_bytes_min <= self.size_bytes_avg
             && self.size_bytes_avg <= self.size_bytes_max
     }

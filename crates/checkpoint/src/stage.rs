@@ -26,7 +26,13 @@ pub(crate) struct Stage<'a> {
     root: &'a Root,
     next_number: u64,
     staged: Vec<Staged>,
+    /// Whether each file is synced by itself, because they are few.
+    syncs_each: bool,
 }
+
+/// Up to this many changes are synced one by one: syncing the whole file system would wait for everything that others have
+/// written too. Beyond, one sync of the file system costs less, and the number of syncs stays bounded.
+const SYNCED_EACH_MAX: usize = 16;
 
 #[derive(Debug, Clone)]
 struct Staged {
@@ -39,7 +45,7 @@ struct Staged {
 
 impl<'a> Stage<'a> {
     pub(crate) fn new(root: &'a Root) -> Self {
-        Self { root, next_number: 0, staged: Vec::new() }
+        Self { root, next_number: 0, staged: Vec::new(), syncs_each: false }
     }
 
     /// Marks the target as being restored into.
@@ -59,6 +65,7 @@ impl<'a> Stage<'a> {
         entries: &[Entry],
         changes: &[Change],
     ) -> Result<()> {
+        self.syncs_each = changes.len() <= SYNCED_EACH_MAX;
         let mut new_folders: BTreeSet<&EntryPath> = BTreeSet::new();
         let wanted = |path: &EntryPath| {
             let place = entries.binary_search_by(|entry| entry.path.cmp(path));
@@ -72,6 +79,26 @@ impl<'a> Stage<'a> {
             }
             if !is_inside_new {
                 self.write_aside(reader, entries, change, kind)?;
+            }
+        }
+        // A name must not swing to bytes that a crash could still lose.
+        if self.syncs_each { Ok(()) } else { self.root.sync() }
+    }
+
+    /// Makes what was swung and removed durable.
+    pub(crate) fn sync(&self, changes: &[Change]) -> Result<()> {
+        if !self.syncs_each {
+            return self.root.sync();
+        }
+        let folders: BTreeSet<&[u8]> = changes.iter().map(|change| split(change.path.as_bytes()).0).collect();
+        for path in folders {
+            match self.root.directory(path) {
+                Ok(folder) => {
+                    File::from(folder).sync_all().map_err(|source| self.io("sync", path, source))?;
+                }
+                // It was removed with what was in it; the folder that held it is synced.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(error) => return Err(self.root.error("open", path, error)),
             }
         }
         Ok(())
@@ -143,7 +170,11 @@ impl<'a> Stage<'a> {
                 reader.stream(*digest, Some(*size_bytes), &mut |piece| {
                     file.write_all(piece).map_err(|source| self.io("write", name, source))
                 })?;
-                set_mode(&file, *executable, old).map_err(fail)
+                set_mode(&file, *executable, old).map_err(fail)?;
+                if self.syncs_each {
+                    file.sync_all().map_err(|source| self.io("sync", name, source))?;
+                }
+                Ok(())
             }
         }
     }

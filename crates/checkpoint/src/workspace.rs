@@ -13,6 +13,9 @@ use rustix::io::Errno;
 use crate::local::io_error;
 use crate::{Error, Result};
 
+/// How often one opening is tried while renames elsewhere disturb it.
+const OPEN_ATTEMPTS: u32 = 100;
+
 /// A directory below which all work happens, held open.
 #[derive(Debug)]
 pub(crate) struct Root {
@@ -108,7 +111,7 @@ impl Root {
             return openat(&self.fd, c".", flags, Mode::empty());
         }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        loop {
+        for _ in 0..OPEN_ATTEMPTS {
             match openat2(&self.fd, OsStr::from_bytes(path), flags, Mode::empty(), resolve) {
                 // The kernel asks for another try when a rename elsewhere kept it from being sure.
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -119,6 +122,7 @@ impl Root {
                 other => return other,
             }
         }
+        self.step_by_step(path, flags)
     }
 
     fn step_by_step(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {

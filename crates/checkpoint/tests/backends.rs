@@ -46,3 +46,15 @@ fn a_refusal_of_the_lock_names_the_process_that_holds_it() {
     let error = backend.lock(evoseal_checkpoint::LockMode::Exclusive).expect_err("it is held");
     assert!(error.to_string().contains("in use by"), "{error}");
 }
+
+#[test]
+fn a_half_written_cell_of_a_dead_writer_is_not_seen_and_not_in_the_way() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let backend = LocalBackend::open(directory.path()).expect("opens");
+    assert!(backend.swap("cell", None, b"whole").expect("writes"));
+    std::fs::write(directory.path().join("cells/cell.new"), "half").expect("writes");
+    let other = LocalBackend::open(directory.path()).expect("opens");
+    assert_eq!(other.load("cell").expect("reads").as_deref(), Some(b"whole".as_slice()));
+    assert!(other.swap("cell", Some(b"whole"), b"next").expect("writes"));
+    assert!(!directory.path().join("cells/cell.new").exists());
+}

@@ -104,7 +104,7 @@ impl ObjectBackend for BrokenBackend {
     fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         let mut found = self.inner.list(prefix)?;
         if self.fault == BackendFault::ListsWhatWasThereBefore {
-            found = self.stale.lock().unwrap().clone();
+            found.clone_from(&self.stale.lock().unwrap());
             found.retain(|object| object.name.starts_with(prefix));
         }
         if self.fault == BackendFault::ListsCells && self.inner.load("same")?.is_some() {

@@ -116,8 +116,8 @@ fn contents(manager: &CheckpointManager) -> BTreeMap<String, BTreeMap<String, Ve
 const STEPS: usize = 6;
 
 fn step(manager: &CheckpointManager, number: usize) -> Result<()> {
-    let incompressible: String =
-        (0..3000_u32).map(|number| format!("{:x}", number.wrapping_mul(2_654_435_761))).collect();
+    let numbers = (0..3000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_string());
+    let incompressible = numbers.collect::<Vec<_>>().join(" ");
     let find = |version: &str| -> Result<Checkpoint> {
         let listed = manager.list_blocking()?;
         let found = listed.into_iter().find(|checkpoint| checkpoint.details.version_id.as_str() == version);
@@ -145,7 +145,7 @@ fn whichever_write_fails_the_store_opens_as_before_or_after() {
             let failing =
                 FailingBackend { inner: inner.clone(), writes, fails_at, is_permanent, takes_effect };
             let failing = Arc::new(failing);
-            let Ok(manager) = open(failing.clone()) else {
+            let Ok(manager) = open(Arc::clone(&failing) as Arc<dyn ObjectBackend>) else {
                 open(Arc::new(inner)).expect("a store whose creation failed can be created again");
                 continue;
             };

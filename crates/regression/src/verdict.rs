@@ -1,6 +1,6 @@
 //! The rules that turn an interval into a verdict, a severity and a sentence.
 
-use evoseal_types::{Severity, Threshold};
+use evoseal_types::{Direction, Severity, Threshold};
 
 use crate::samples::Unit;
 use crate::{DataProblem, Interval, Verdict};
@@ -62,20 +62,27 @@ pub(crate) fn reason(
         None => (number(absolute_change), number(interval.low), number(interval.high)),
     };
     let from_zero = if change.is_none() { " from zero, where every lasting harm counts" } else { "" };
-    let is_point = high == low;
-    let evidence = if is_point {
+    let evidence = if high == low {
         String::new()
     } else {
-        format!(" ({low} to {high} at {:.4} % confidence)", interval.level * 100.0).replace(".0000 %", " %")
+        // Rounded to what can matter, without trailing zeros: 95, 99.5, 99.9375.
+        let level = (interval.level * 1e6).round() / 1e4;
+        format!(" ({low} to {high} at {level} % confidence)")
     };
-    let tolerated = format!("the tolerated {} to {}", percent(threshold.threshold()), threshold.direction());
+    let harm = match threshold.direction() {
+        Direction::Increase => "rise",
+        Direction::Decrease => "fall",
+    };
+    let size = format!("{:.2} %", threshold.threshold() * 100.0);
     let conclusion = match verdict {
         Verdict::Regressed if change.is_none() => "which is harm".to_owned(),
-        Verdict::Regressed => format!("beyond {tolerated}"),
+        Verdict::Regressed => format!("beyond the tolerated {harm} of {size}"),
         Verdict::Improved => "all of it on the good side of zero".to_owned(),
-        Verdict::Equivalent => format!("all of it within {tolerated}"),
+        Verdict::Equivalent => format!("within {size} on both sides, a {harm} being harmful"),
         Verdict::Inconclusive => {
-            format!("which does not settle whether it stays within {tolerated}; more samples could")
+            format!(
+                "which does not settle whether the tolerated {harm} of {size} is kept; more samples could"
+            )
         }
         Verdict::InsufficientData => "which says nothing".to_owned(),
     };
@@ -94,7 +101,7 @@ pub(crate) fn caveats(method: &str, units: (Unit, Unit), pairing_lost: bool) -> 
         text.push_str("; all samples of a side come from one process start, so differences between starts are not covered");
     }
     if pairing_lost {
-        text.push_str("; the sides have unequal counts, so they were not compared as pairs");
+        text.push_str("; the sides cannot be matched one to one, so they were not compared as pairs");
     }
     text
 }

@@ -58,6 +58,23 @@ fn a_change_that_noise_could_explain_is_inconclusive() {
 }
 
 #[test]
+fn a_rate_in_percent_is_judged_by_its_relative_change() {
+    // The published settings multiplied percentage points by the old value, so that only a fall to zero counted.
+    let finding = judge(&standard(), &two("success_rate", Decrease, &[100.0; 3], &[80.0; 3]));
+    assert_eq!((finding.verdict, finding.severity), (Verdict::Regressed, Some(Severity::Critical)));
+    assert!(
+        finding.reason.contains("changed by -20.00 %") && finding.reason.contains("fall of 5.00 %"),
+        "{finding:?}"
+    );
+}
+
+#[test]
+fn a_single_value_on_one_side_is_too_few_and_not_quietly_insignificant() {
+    let finding = judge(&standard(), &two("latency", Increase, &OLD, &[500.0]));
+    assert_eq!(finding.problem, Some(DataProblem::TooFewSamples));
+}
+
+#[test]
 fn a_tiny_but_certain_harm_within_the_threshold_is_equivalent() {
     let finding = judge(&standard(), &two("latency", Increase, &OLD, &times(1.02)));
     assert_eq!(finding.verdict, Verdict::Equivalent, "{}", finding.reason);
@@ -187,7 +204,11 @@ fn pairs_measured_in_turn_see_through_the_machines_drift() {
     let mut torn = paired;
     torn.candidate[0].samples.pop();
     let finding = judge(&standard(), &torn);
-    assert!(finding.method == "welch_t" && finding.reason.contains("unequal counts"), "{}", finding.reason);
+    assert!(
+        finding.method == "welch_t" && finding.reason.contains("matched one to one"),
+        "{}",
+        finding.reason
+    );
 }
 
 #[test]

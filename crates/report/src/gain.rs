@@ -65,7 +65,9 @@ pub(crate) fn gain(history: &RunHistory) -> Result<Gain, String> {
     let before = find_metric(&history.baseline.metrics, name);
     let after = find_metric(history.final_metrics(), name);
     let (Some(before), Some(after)) = (before, after) else {
-        return Err(format!("The gain is unknown: {name} was not measured of both baseline and final version."));
+        return Err(format!(
+            "The gain is unknown: {name} was not measured of both baseline and final version."
+        ));
     };
     let change = (before.mean != 0.0).then(|| (after.mean - before.mean) / before.mean.abs());
     Ok(Gain {
@@ -95,11 +97,14 @@ impl Gain {
                 number::tolerance(interval.level)
             ),
             (true, None) => {
-                "Baseline and final version were measured side by side at the end, without an interval.".to_owned()
+                "Baseline and final version were measured side by side at the end, without an interval."
+                    .to_owned()
             }
-            (false, _) => "Not measured again side by side: the two values come from different times, so drift of \
+            (false, _) => {
+                "Not measured again side by side: the two values come from different times, so drift of \
                            the machine is part of the difference."
-                .to_owned(),
+                    .to_owned()
+            }
         }
     }
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// One run from its baseline to its present or final version.
 ///
 /// The JSON form of this type is what `evoseal report --json` prints, so it is a public format: fields are added, not
-/// renamed. Text in it may come from a candidate or a proposer; it is kept as it is here and made harmless by whatever
-/// shows it.
+/// renamed. Text in it may come from a candidate or a proposer; it is kept as it is here and made harmless by
+/// whatever shows it.
 ///
 /// ```
 /// use evoseal_report::RunHistory;
@@ -48,8 +48,8 @@ pub struct RunHistory {
     /// The digest of the final version's tree.
     pub final_tree: Option<Digest>,
     /// Findings of a comparison of the final version (candidate) with the baseline (incumbent) that was measured side
-    /// by side after the last iteration. Empty where no such measurement was made; then a gain is the difference of two
-    /// measurements taken at different times, and every report says so.
+    /// by side after the last iteration. Empty where no such measurement was made; then a gain is the difference of
+    /// two measurements taken at different times, and every report says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remeasured: Vec<Finding>,
     /// Protections that were off or that the machine could not enforce, each in words a person understands.
@@ -127,8 +127,8 @@ pub struct ScoreTerm {
 pub struct MetricSummary {
     /// What the numbers mean.
     pub spec: MetricSpec,
-    /// The mean, in the metric's unit. It may be non-finite if a sample was; JSON then holds it as the text `NaN`, `inf`
-    /// or `-inf`.
+    /// The mean, in the metric's unit. It may be non-finite if a sample was; JSON then holds it as the text `NaN`,
+    /// `inf` or `-inf`.
     #[serde(with = "any_float")]
     pub mean: f64,
     /// An interval for the mean, in the metric's unit.
@@ -267,7 +267,10 @@ impl IterationRow {
 }
 
 /// The summary of `metric` among `metrics`.
-pub(crate) fn find_metric<'a>(metrics: &'a [MetricSummary], metric: &MetricName) -> Option<&'a MetricSummary> {
+pub(crate) fn find_metric<'a>(
+    metrics: &'a [MetricSummary],
+    metric: &MetricName,
+) -> Option<&'a MetricSummary> {
     metrics.iter().find(|summary| summary.spec.name == *metric)
 }
 
@@ -294,9 +297,7 @@ mod any_float {
                 "NaN" => Ok(f64::NAN),
                 "inf" => Ok(f64::INFINITY),
                 "-inf" => Ok(f64::NEG_INFINITY),
-                _ => {
-                    Err(de::Error::invalid_value(de::Unexpected::Str(&text), &"a number, NaN, inf or -inf"))
-                }
+                _ => Err(de::Error::invalid_value(de::Unexpected::Str(&text), &"a number, NaN, inf or -inf")),
             },
         }
     }

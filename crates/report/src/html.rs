@@ -18,10 +18,10 @@ const METRIC_COLUMNS_MAX: usize = 6;
 
 /// The run as one self-contained HTML page: no script, nothing loaded from anywhere.
 ///
-/// The page holds what was gained, the counts, the objective over the iterations, each metric's changes with intervals and
-/// thresholds, the table of iterations, every iteration in detail, and what was not protected. It follows the reader's
-/// preference for light or dark, fits narrow screens, and prints. A content security policy inside it forbids scripts and
-/// requests, in case a candidate's text should ever get past the escaping.
+/// The page holds what was gained, the counts, the objective over the iterations, each metric's changes with
+/// intervals and thresholds, the table of iterations, every iteration in detail, and what was not protected. It
+/// follows the reader's preference for light or dark, fits narrow screens, and prints. A content security policy
+/// inside it forbids scripts and requests, in case a candidate's text should ever get past the escaping.
 ///
 /// ```
 /// # let history = evoseal_report::sample::history();
@@ -44,6 +44,8 @@ struct Page {
     unprotected: Vec<String>,
     objective: Option<Figure>,
     metrics: Vec<MetricBlock>,
+    /// Whether any metric has a plot, which then wants explaining.
+    has_plots: bool,
     columns: Vec<String>,
     columns_left_out: Vec<String>,
     baseline: BaselineRow,
@@ -53,6 +55,8 @@ struct Page {
 struct Headline {
     /// The change, or empty where none can be stated.
     number: String,
+    /// Its interval in brackets, or empty.
+    interval: String,
     role: &'static str,
     metric: String,
     text: String,
@@ -64,7 +68,7 @@ struct Count {
     role: &'static str,
     slug: &'static str,
     word: String,
-    count: usize,
+    number: usize,
 }
 
 struct Figure {
@@ -131,6 +135,7 @@ impl Page {
         let (columns, left_out) = metrics.split_at(metrics.len().min(METRIC_COLUMNS_MAX));
         let objective = history.objective.as_ref();
         let objective = objective.and_then(|goal| metrics.iter().find(|spec| spec.name == goal.metric));
+        let blocks: Vec<MetricBlock> = metrics.iter().map(|spec| metric_block(history, spec)).collect();
         Self {
             title: one_line(&history.title, CELL_CHARS_MAX),
             state: state(history),
@@ -139,7 +144,8 @@ impl Page {
             facts: facts(history),
             unprotected: history.unprotected.iter().map(|text| one_line(text, DETAIL_CHARS_MAX)).collect(),
             objective: objective.and_then(|spec| objective_figure(history, spec)),
-            metrics: metrics.iter().map(|spec| metric_block(history, spec)).collect(),
+            has_plots: blocks.iter().any(|metric| metric.figure.is_some()),
+            metrics: blocks,
             columns: columns.iter().map(|spec| spec.name.to_string()).collect(),
             columns_left_out: left_out.iter().map(|spec| spec.name.to_string()).collect(),
             baseline: baseline_row(history, columns),
@@ -150,13 +156,21 @@ impl Page {
 
 fn headline(history: &RunHistory) -> Headline {
     match gain(history) {
-        Err(text) => {
-            Headline { number: String::new(), role: "muted", metric: String::new(), text, caveat: String::new() }
-        }
+        Err(text) => Headline {
+            number: String::new(),
+            interval: String::new(),
+            role: "muted",
+            metric: String::new(),
+            text,
+            caveat: String::new(),
+        },
         Ok(gain) => {
             let worse = history.objective.as_ref().is_some_and(|goal| gain.is_worse(goal.direction));
+            let text = gain.headline();
+            let (number, interval) = text.split_once('[').unwrap_or((&text, ""));
             Headline {
-                number: gain.headline(),
+                number: number.trim_end().to_owned(),
+                interval: if interval.is_empty() { String::new() } else { format!("[{interval}") },
                 role: if worse { "bad" } else { "good" },
                 metric: gain.spec.name.to_string(),
                 text: gain_values(&gain),
@@ -179,22 +193,19 @@ fn slug(outcome: RowOutcome) -> &'static str {
 
 fn count(history: &RunHistory, outcome: RowOutcome) -> Count {
     let mark = Mark::of_outcome(outcome);
-    let count = history.counts().of(outcome);
-    let word = match (outcome, count) {
+    let number = history.counts().of(outcome);
+    let word = match (outcome, number) {
         (RowOutcome::Error, 1) => "error".to_owned(),
         (RowOutcome::Error, _) => "errors".to_owned(),
         (outcome, _) => outcome.to_string(),
     };
-    Count { mark: mark.name(), role: mark.role().name(), slug: slug(outcome), word, count }
+    Count { mark: mark.name(), role: mark.role().name(), slug: slug(outcome), word, number }
 }
 
 fn facts(history: &RunHistory) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("Started", number::time(history.started_at)),
-        (
-            "Ended",
-            history.ended_at.map_or_else(|| "not yet, or it was cut off".to_owned(), number::time),
-        ),
+        ("Ended", history.ended_at.map_or_else(|| "not yet, or it was cut off".to_owned(), number::time)),
         ("Duration", number::duration(elapsed(history))),
         ("Baseline", one_line(history.baseline.version_id.as_str(), CELL_CHARS_MAX)),
         ("Final version", one_line(history.final_version.as_str(), CELL_CHARS_MAX)),
@@ -243,11 +254,7 @@ fn metric_block(history: &RunHistory, spec: &MetricSpec) -> MetricBlock {
         after: shown(after),
         change: change_from_baseline(history, spec, before, after).unwrap_or_else(dash),
         tolerated: newest.map_or_else(dash, |finding| {
-            format!(
-                "{} {}",
-                number::tolerance(finding.threshold.threshold()),
-                finding.threshold.direction()
-            )
+            format!("{} {}", number::tolerance(finding.threshold.threshold()), finding.threshold.direction())
         }),
         verdicts: verdicts(history, spec),
         figure: effect_figure(history, spec),
@@ -268,9 +275,7 @@ fn effect_figure(history: &RunHistory, spec: &MetricSpec) -> Option<Figure> {
     };
     Some(Figure {
         heading: format!("{}: change against the incumbent", spec.name),
-        caption: "Vertical lines are intervals. Beyond the dotted line, in the shaded part, a change is a regression; \
-                  between the dotted and the dashed line it is equivalent."
-            .to_owned(),
+        caption: String::new(),
         legend: legend(&plot, verdict_word),
         plot,
     })
@@ -289,8 +294,7 @@ fn baseline_row(history: &RunHistory, columns: &[MetricSpec]) -> BaselineRow {
 
 fn table_row(row: &IterationRow, columns: &[MetricSpec]) -> Row {
     let mark = Mark::of_outcome(row.outcome);
-    let reasons: Vec<String> =
-        row.reasons.iter().map(|reason| one_line(reason, DETAIL_CHARS_MAX)).collect();
+    let reasons: Vec<String> = row.reasons.iter().map(|reason| one_line(reason, DETAIL_CHARS_MAX)).collect();
     let decided_by = one_line(&row.decided_by, CELL_CHARS_MAX);
     let first = row.reasons.first().map(|reason| one_line(reason, CELL_CHARS_MAX));
     Row {

@@ -23,7 +23,7 @@ pub(crate) fn number(value: f64) -> String {
     } else if size.fract() == 0.0 {
         grouped(&format!("{size:.0}"))
     } else {
-        grouped(&format!("{size:.*}", decimals_for(size, 4)))
+        grouped(&format!("{size:.*}", decimals(size)))
     };
     if value < 0.0 { format!("{MINUS}{digits}") } else { digits }
 }
@@ -50,7 +50,8 @@ pub(crate) fn signed_value(change: f64, unit: &str) -> String {
     if change > 0.0 { format!("+{text}") } else { text }
 }
 
-/// A fraction as percent with its sign always written and the given number of decimals; no sign on what rounds to zero.
+/// A fraction as percent with its sign always written and the given number of decimals; no sign on what rounds to
+/// zero.
 pub(crate) fn signed_percent(fraction: f64, decimals: usize) -> String {
     if fraction.is_nan() {
         return "not a number".to_owned();
@@ -69,8 +70,8 @@ pub(crate) fn signed_percent(fraction: f64, decimals: usize) -> String {
     format!("{sign}{size}")
 }
 
-/// The change that a finding found, `−2.9 % [−3.0, −2.8]`; absolute with unit where a relative one does not exist; `None`
-/// where there is none at all.
+/// The change that a finding found, `−2.9 % [−3.0, −2.8]`; absolute with unit where a relative one does not exist;
+/// `None` where there is none at all.
 pub(crate) fn effect(finding: &Finding) -> Option<String> {
     match (finding.change, finding.absolute_change) {
         (Some(change), _) => Some(relative(change, finding.interval)),
@@ -86,13 +87,9 @@ pub(crate) fn effect(finding: &Finding) -> Option<String> {
 
 /// A relative change with its interval.
 pub(crate) fn relative(change: f64, interval: Option<Interval>) -> String {
-    let spread = interval.map_or(f64::NAN, |interval| (interval.high - interval.low) * 100.0);
-    let decimals = if spread > 0.0 && spread.is_finite() {
-        // The digit that the interval's own width leaves in doubt, and at least one.
-        (-spread.log10().floor()).clamp(1.0, 3.0) as usize
-    } else {
-        1
-    };
+    let spread = interval.map_or(change.abs(), |interval| interval.high - interval.low) * 100.0;
+    // Down to the first digit of the interval's width, or of the change itself; at least one.
+    let decimals = if spread > 0.0 { first_decimal(spread, 3).max(1) } else { 1 };
     let ends = interval.map_or_else(String::new, |interval| {
         let [low, high] = [interval.low, interval.high].map(|end| signed_percent(end, decimals));
         format!("{NBSP}[{low},{NBSP}{high}]")
@@ -154,15 +151,34 @@ pub(crate) fn problem(problem: DataProblem) -> &'static str {
     }
 }
 
-/// How many decimals leave `significant` digits of a positive number.
-fn decimals_for(size: f64, significant: i32) -> usize {
-    let magnitude = size.log10().floor() as i32;
-    usize::try_from(significant - 1 - magnitude).unwrap_or(0)
+/// How many decimals leave four significant digits of a positive number.
+fn decimals(size: f64) -> usize {
+    match size {
+        ..1.0 => first_decimal(size, 4) + 3,
+        1.0..10.0 => 3,
+        10.0..100.0 => 2,
+        100.0..1_000.0 => 1,
+        _ => 0,
+    }
+}
+
+/// The decimal in which the first digit of a positive number stands, zero for numbers from one on; at most
+/// `decimals_max`.
+pub(crate) fn first_decimal(size: f64, decimals_max: usize) -> usize {
+    // Forgives what binary fractions lack: 0.009 999 999 is 0.01.
+    let mut scaled = size * 1.000_001;
+    let mut decimals = 0;
+    while scaled < 1.0 && decimals < decimals_max {
+        scaled *= 10.0;
+        decimals += 1;
+    }
+    decimals
 }
 
 /// Thousands of a plain decimal number in groups.
 pub(crate) fn grouped(digits: &str) -> String {
-    let (whole, fraction) = digits.split_once('.').map_or((digits, None), |(whole, rest)| (whole, Some(rest)));
+    let (whole, fraction) =
+        digits.split_once('.').map_or((digits, None), |(whole, rest)| (whole, Some(rest)));
     let mut text = String::with_capacity(digits.len() + 4);
     for (index, digit) in whole.chars().enumerate() {
         if index > 0 && (whole.len() - index) % 3 == 0 {
@@ -197,7 +213,7 @@ mod tests {
             (f64::NEG_INFINITY, "−∞"),
         ];
         for (input, expected) in cases {
-            assert_eq!(number(input).replace(' ', "?"), expected, "{input}");
+            assert_eq!(number(input), expected, "{input}");
         }
     }
 
@@ -209,7 +225,9 @@ mod tests {
             (-0.0291, interval(-0.0293, -0.0289), "−2.91 % [−2.93, −2.89]"),
             (0.1, interval(0.1, 0.1), "+10.0 % [+10.0, +10.0]"),
             (12.5, None, "+1 250.0 %"),
-            (-0.0001, None, "0.0 %"),
+            (-0.0001, None, "−0.01 %"),
+            (0.0001, None, "+0.01 %"),
+            (-0.000_001, None, "0.000 %"),
             (0.01, interval(f64::NEG_INFINITY, f64::INFINITY), "+1.0 % [−∞, +∞]"),
             (f64::NAN, None, "not a number %"),
         ];
@@ -220,7 +238,9 @@ mod tests {
 
     #[test]
     fn settings_and_scores_have_no_idle_zeros() {
-        for (input, expected) in [(0.6, "0.6"), (-0.4, "−0.4"), (10.0, "10"), (0.125, "0.125"), (2e-5, "2.000e−5")] {
+        for (input, expected) in
+            [(0.6, "0.6"), (-0.4, "−0.4"), (10.0, "10"), (0.125, "0.125"), (2e-5, "2.000e−5")]
+        {
             assert_eq!(plain(input), expected);
         }
         assert_eq!(tolerance(0.005).replace(NBSP, " "), "0.5 %");

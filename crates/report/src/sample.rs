@@ -38,11 +38,7 @@ const STEPS: [Step; 14] = [
         [(-0.043, 0.002), (-0.012, 0.002), (0.0001, 0.0003)],
     ),
     ("skip the UTF-8 validation", RowOutcome::RolledBack, [(-0.12, 0.003), (-0.004, 0.003), (-0.031, 0.002)]),
-    (
-        "rename local variables",
-        RowOutcome::Inconclusive,
-        [(0.002, 0.024), (0.0002, 0.0014), (0.0, 0.0002)],
-    ),
+    ("rename local variables", RowOutcome::Inconclusive, [(0.002, 0.024), (0.0002, 0.0014), (0.0, 0.0002)]),
     (
         "use memchr to find the closing quote",
         RowOutcome::Accepted,
@@ -55,12 +51,12 @@ const STEPS: [Step; 14] = [
         [(0.061, 0.004), (-0.082, 0.003), (0.0, 0.0002)],
     ),
     ("unroll the number scanner by hand", RowOutcome::Error, [(0.0, 0.0), (0.0, 0.0), (0.0, 0.0)]),
-    ("reserve the output vector up front", RowOutcome::Accepted, [(-0.017, 0.002), (0.006, 0.002), (0.0, 0.0002)]),
     (
-        "sort object keys eagerly",
-        RowOutcome::Rejected,
-        [(0.034, 0.003), (0.011, 0.002), (0.0, 0.0002)],
+        "reserve the output vector up front",
+        RowOutcome::Accepted,
+        [(-0.017, 0.002), (0.006, 0.002), (0.0, 0.0002)],
     ),
+    ("sort object keys eagerly", RowOutcome::Rejected, [(0.034, 0.003), (0.011, 0.002), (0.0, 0.0002)]),
     (
         "branch-free escape decoding",
         RowOutcome::Inconclusive,
@@ -219,7 +215,8 @@ fn finding(spec: &MetricSpec, old: f64, (change, spread): (f64, f64), count: usi
 
 /// Reasons, tests and score that fit outcome and findings.
 fn explain(row: &mut IterationRow) {
-    let harmed: Vec<_> = row.findings.iter().filter(|finding| finding.verdict == Verdict::Regressed).collect();
+    let harmed: Vec<_> =
+        row.findings.iter().filter(|finding| finding.verdict == Verdict::Regressed).collect();
     let mut reasons: Vec<String> = harmed
         .iter()
         .map(|finding| format!("{} got worse beyond its threshold", finding.metric.name))
@@ -256,7 +253,7 @@ fn explain(row: &mut IterationRow) {
     let pass_rate = if row.tests_run > 0 { 1.0 } else { 0.0 };
     let penalties: f64 = terms.iter().map(|term| term.value).sum();
     terms.insert(0, ScoreTerm { label: "test pass rate".to_owned(), value: pass_rate });
-    row.decided_by = rule.to_owned();
+    rule.clone_into(&mut row.decided_by);
     row.reasons = reasons;
     row.safety_score = Some(pass_rate * (1.0 + penalties).max(0.0));
     row.score_terms = terms;

@@ -43,11 +43,7 @@ fn is_hostile(character: char) -> bool {
 
 /// `one change`, `3 changes`.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{} {noun}s", crate::number::number(count as f64))
-    }
+    if count == 1 { format!("1 {noun}") } else { format!("{} {noun}s", crate::number::number(count as f64)) }
 }
 
 #[cfg(test)]

@@ -151,11 +151,23 @@ impl Log {
                 return Ok(LogEnd { len_bytes: end, sequence: 0 });
             }
             match parse(&text) {
-                Ok((sequence, _)) => return Ok(LogEnd { len_bytes: end, sequence }),
+                Ok((sequence, _)) => {
+                    self.check_first_line(file)?;
+                    return Ok(LogEnd { len_bytes: end, sequence });
+                }
                 Err(_) if is_torn(&text) => len = start,
                 Err(problem) => return Err(self.damage(format!("in its last line, {problem}"))),
             }
         }
+    }
+
+    /// A writer must not add to a file that it does not understand.
+    fn check_first_line(&self, file: &mut File) -> Result<()> {
+        file.rewind().map_err(failed("seek", &self.path))?;
+        let mut text = Vec::new();
+        let mut reader = BufReader::new(file.take(200));
+        reader.read_until(b'\n', &mut text).map_err(failed("read", &self.path))?;
+        self.check_header(text.strip_suffix(b"\n").unwrap_or(&text))
     }
 
     fn check_header(&self, text: &[u8]) -> Result<()> {
@@ -331,6 +343,7 @@ mod tests {
 
         std::fs::write(&log.path, text.replacen("log 1", "log 2", 1)).unwrap();
         assert!(all(&log).unwrap_err().to_string().contains("test-log 2"));
+        assert!(log.append(|_| "four").unwrap_err().to_string().contains("test-log 2"));
     }
 
     #[test]

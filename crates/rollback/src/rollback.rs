@@ -137,6 +137,22 @@ pub struct RollbackStatistics {
 /// - *Nothing is lost.* What a rollback overwrites or removes and no checkpoint holds is checkpointed first.
 /// - *Bounded.* At most the configured number of targets is tried, each once, within the configured time in total.
 /// - *Recorded.* Every call of `roll_back` adds exactly one record to the history, whoever asked and however it ended.
+///
+/// ```
+/// use evoseal_rollback::{Error, Initiator, Rollback, RollbackRequest, Target};
+///
+/// /// Goes back to the last good version and says in a sentence what became of it.
+/// async fn undo(rollback: &dyn Rollback, reason: &str) -> Result<String, Error> {
+///     let (target, initiator) = (Target::LastKnownGood, Initiator::Person("ada".to_owned()));
+///     let request = RollbackRequest { target, reason: reason.to_owned(), initiator };
+///     match rollback.roll_back(request).await {
+///         Ok(report) if report.fell_back() => Ok(format!("back at the older {}", report.version_id)),
+///         Ok(report) => Ok(format!("back at {}", report.version_id)),
+///         Err(Error::Exhausted { attempts }) => Ok(format!("{} versions failed, nothing changed", attempts.len())),
+///         Err(error) => Err(error),
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Rollback: fmt::Debug + Send + Sync {
     /// Goes back.
@@ -164,7 +180,7 @@ pub trait Rollback: fmt::Debug + Send + Sync {
 /// Chooses where to go, and where else if that does not work.
 ///
 /// Contract: pure; the first element is what the request names, the others are fallbacks in the order in which they are
-/// tried; no element stands twice.
+/// tried; no element stands twice. The example at the top of this crate implements one.
 pub trait TargetSelector: fmt::Debug + Send + Sync {
     /// The ladder for `target`, given all checkpoints (oldest first) and the known-good ones (oldest first).
     ///
@@ -182,7 +198,43 @@ pub trait TargetSelector: fmt::Debug + Send + Sync {
 /// Says whether a restored workspace is fit for use.
 ///
 /// Contract: changes nothing that a checkpoint would capture; answers `Ok(Err(reason))` for an unhealthy workspace and
-/// an error only where it could not look.
+/// an error only where it could not look. Dropping the future, which happens when the rollback's time is up, ends the
+/// look.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use evoseal_checkpoint::Checkpoint;
+/// use evoseal_rollback::{Result, Verifier};
+///
+/// /// Healthy is a workspace that has everything it needs.
+/// #[derive(Debug)]
+/// struct Has(Vec<&'static str>);
+///
+/// #[async_trait::async_trait]
+/// impl Verifier for Has {
+///     async fn verify(&self, workspace: &Path, _: &Checkpoint) -> Result<Result<(), String>> {
+///         let missing = self.0.iter().find(|name| !workspace.join(name).exists());
+///         Ok(missing.map_or(Ok(()), |name| Err(format!("there is no {name}"))))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// # use evoseal_types::{CheckpointId, Digest, Timestamp};
+/// # let digest = Digest::of(b"");
+/// # let details = evoseal_checkpoint::NewCheckpoint::of("v1".parse()?);
+/// # let (id, created_at) = (CheckpointId::new(digest), Timestamp::default());
+/// # let checkpoint =
+/// #     Checkpoint { id, created_at, tree: digest, file_count: 0, size_bytes: 0, details, pinned: None };
+/// let workspace = tempfile::tempdir()?;
+/// let verifier = Has(vec!["Cargo.toml"]);
+/// assert_eq!(verifier.verify(workspace.path(), &checkpoint).await?, Err("there is no Cargo.toml".to_owned()));
+/// std::fs::write(workspace.path().join("Cargo.toml"), "")?;
+/// assert_eq!(verifier.verify(workspace.path(), &checkpoint).await?, Ok(()));
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Verifier: fmt::Debug + Send + Sync {
     /// Looks at the workspace after the restore of `checkpoint`.

@@ -4,8 +4,13 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use common::{Scene, to, to_id};
-use evoseal_rollback::{Error, Initiator, Rollback, RollbackManager, RollbackRecord, RollbackReport, Target};
+use evoseal_rollback::{
+    Error, FunctionVerifier, Initiator, Rollback, RollbackManager, RollbackRecord, RollbackReport, Target,
+};
 use evoseal_testkit::{Crash, Fault, Tree};
 use evoseal_types::CheckpointId;
 
@@ -212,6 +217,46 @@ async fn failing_at_any_step_it_either_succeeds_or_can_be_completed() {
             case.assert_nothing_is_lost(at).await;
         }
     }
+}
+
+#[tokio::test]
+async fn recovery_does_not_try_again_what_failed_before_the_crash() {
+    let all = steps(&[1]).await;
+    let second = all.iter().rposition(|step| step == "restore").unwrap();
+    let case = Case::new(&[1]).await;
+    assert!(case.attempt(second + 1, Fault::Crash).await.is_none());
+    case.scene.faults.disarm();
+    case.manager().recover().await.unwrap().unwrap();
+    assert_eq!(case.scene.store.restored(), [case.ids[1], case.ids[0], case.ids[0]]);
+}
+
+#[tokio::test]
+async fn recovery_goes_on_putting_back_what_was_being_put_back_when_time_was_up() {
+    let case = Case::new(&[]).await;
+    let slow = |case: &Case| {
+        let clock = Arc::clone(&case.scene.clock);
+        let look = move |_, _| {
+            clock.advance(Duration::from_secs(31));
+            async { Ok(Err("too late".to_owned())) }
+        };
+        let builder = case.scene.builder().verifier(Arc::new(FunctionVerifier::new("slow", look)));
+        builder.build().unwrap()
+    };
+    case.scene.faults.disarm();
+    slow(&case).roll_back(to_id(case.ids[1])).await.unwrap_err();
+    let all = case.scene.faults.steps();
+    let put_back = all.iter().rposition(|step| step == "restore").unwrap();
+
+    let case = Case::new(&[]).await;
+    let (manager, request) = (slow(&case), to_id(case.ids[1]));
+    case.scene.faults.arm(put_back + 1, Fault::Crash);
+    let killed = survive(tokio::spawn(async move { manager.roll_back(request).await })).await;
+    assert!(killed.is_none());
+    case.scene.faults.disarm();
+    // This manager's health check would be content with any version.
+    let error = case.manager().recover().await.unwrap_err();
+    assert!(matches!(&error, Error::TimedOut { attempts, .. } if attempts.len() == 1), "{error}");
+    assert_eq!((case.scene.tree(), case.history().await.len()), (case.before.clone(), 1));
 }
 
 #[tokio::test]

@@ -337,7 +337,7 @@ impl StandardPolicy {
             let message = format!("the objective and the metric {name} disagree about the harmful direction");
             object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
         } else if finding.verdict != Verdict::Improved {
-            let message = format!("the objective {name} did not improve: {}", finding.reason);
+            let message = format!("the objective did not improve: {}", finding.reason);
             object(reasons, Rule::NoImprovement, Outcome::Reject, message);
         } else if score < self.thresholds.min_improvement_score {
             let minimum = self.thresholds.min_improvement_score;

@@ -19,6 +19,7 @@
 
 pub mod backend;
 pub mod store;
+mod workspace;
 
 use std::fmt;
 use std::sync::Arc;

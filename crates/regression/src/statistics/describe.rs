@@ -41,7 +41,11 @@ pub fn mean(values: &[f64]) -> Result<f64> {
     let (first, n) = (values[0], values.len() as f64);
     let mean = first + values.iter().map(|value| value - first).sum::<f64>() / n;
     // Differences of numbers near the largest float overflow; their n-th parts do not.
-    Ok(if mean.is_finite() { mean } else { values.iter().map(|value| value / n).sum() })
+    Ok(if mean.is_finite() {
+        mean
+    } else {
+        values.iter().map(|value| value / n).sum::<f64>().clamp(f64::MIN, f64::MAX)
+    })
 }
 
 /// The variance of at least two values with divisor n - 1 (unbiased), by two passes; zero for equal values.

@@ -1,7 +1,7 @@
 //! The statistics themselves, as plain functions over slices.
 //!
 //! Every function of this module refuses NaN and infinite values, and fewer values than it needs, with
-//! [`Error::Data`](crate::Error::Data): a number that is no number must be named, not averaged away. Sums are taken in
+//! [`Error::Data`]: a number that is no number must be named, not averaged away. Sums are taken in
 //! the order of the slice, so that equal input gives equal output to the last bit.
 
 mod describe;

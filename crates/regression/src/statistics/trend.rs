@@ -1,6 +1,6 @@
 //! A straight line through a series.
 
-use super::{check_values, is_constant, mean, t_quantile};
+use super::{check_values, is_constant, mean, power_of_two_below, t_quantile};
 use crate::{Interval, Result, Trend, TrendDirection};
 
 /// Ordinary least squares of the values on their indices 0, 1, 2, … (Draper and Smith 1998, chapter 1).
@@ -31,17 +31,21 @@ pub fn linear_trend(values: &[f64], level: f64) -> Result<Trend> {
             predicted_next: values[0],
         });
     }
-    let n = values.len() as f64;
-    let (centre, mean) = ((n - 1.0) / 2.0, mean(values)?);
+    // Divided by a power of two, which loses no bit, no square overflows.
+    let widest = values.iter().fold(0.0_f64, |widest, value| widest.max(value.abs()));
+    let scale = power_of_two_below(widest);
+    let y: Vec<f64> = values.iter().map(|value| value / scale).collect();
+    let n = y.len() as f64;
+    let (centre, mean) = ((n - 1.0) / 2.0, mean(&y)?);
     let offset = |index: usize| index as f64 - centre;
-    let sxx: f64 = (0..values.len()).map(|index| offset(index).powi(2)).sum();
-    let sxy: f64 = values.iter().enumerate().map(|(index, y)| offset(index) * (y - mean)).sum();
-    let syy: f64 = values.iter().map(|y| (y - mean).powi(2)).sum();
+    let sxx: f64 = (0..y.len()).map(|index| offset(index).powi(2)).sum();
+    let sxy: f64 = y.iter().enumerate().map(|(index, y)| offset(index) * (y - mean)).sum();
+    let syy: f64 = y.iter().map(|y| (y - mean).powi(2)).sum();
     let slope = sxy / sxx;
     let residuals: f64 =
-        values.iter().enumerate().map(|(index, y)| (y - mean - slope * offset(index)).powi(2)).sum();
+        y.iter().enumerate().map(|(index, y)| (y - mean - slope * offset(index)).powi(2)).sum();
     let half = t * (residuals / (n - 2.0) / sxx).sqrt();
-    let bounded = |value: f64| if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) };
+    let bounded = |value: f64| (value * scale).clamp(f64::MIN, f64::MAX);
     let slope_interval = Interval { low: bounded(slope - half), high: bounded(slope + half), level };
     let direction = match (slope_interval.low > 0.0, slope_interval.high < 0.0) {
         (true, _) => TrendDirection::Increasing,
@@ -51,7 +55,8 @@ pub fn linear_trend(values: &[f64], level: f64) -> Result<Trend> {
     Ok(Trend {
         slope: bounded(slope),
         slope_interval,
-        r_squared: bounded(1.0 - residuals / syy).clamp(0.0, 1.0),
+        // The squares of a spread that is tiny beside the values themselves can vanish.
+        r_squared: if syy > 0.0 { (1.0 - residuals / syy).clamp(0.0, 1.0) } else { 0.0 },
         direction,
         predicted_next: bounded(mean + slope * (n - centre)),
     })

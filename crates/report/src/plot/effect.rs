@@ -22,21 +22,19 @@ struct Effect {
 /// The relative changes of a metric against the incumbents, each with its interval, and the threshold on both sides.
 /// `None` if no finding has a relative change.
 pub(crate) fn effect_plot(history: &RunHistory, spec: &MetricSpec) -> Option<Plot> {
-    let findings: Vec<(u64, &Finding)> = history
-        .iterations
-        .iter()
-        .filter_map(|row| Some((row.iteration, row.finding(&spec.name)?)))
-        .collect();
+    let findings: Vec<(u64, &Finding)> =
+        history.iterations.iter().filter_map(|row| Some((row.iteration, row.finding(&spec.name)?))).collect();
     let effects: Vec<Effect> = findings.iter().filter_map(|(at, finding)| effect(*at, finding)).collect();
     let threshold = findings.last()?.1.threshold;
     let tolerated = threshold.threshold();
 
-    let changes: Vec<f64> = effects.iter().flat_map(|effect| [effect.low, effect.change, effect.high]).collect();
+    let changes: Vec<f64> =
+        effects.iter().flat_map(|effect| [effect.low, effect.change, effect.high]).collect();
     if changes.is_empty() {
         return None;
     }
     let (low, high) = Scale::robust_range(&changes, &[0.0, tolerated, -tolerated])?;
-    let y = Scale::covering(low, high, 5, 100.0, " %");
+    let y = Scale::covering(low, high, 6, 100.0, " %");
     let first = history.iterations.first().map_or(0.0, |row| row.iteration as f64);
     let last = history.iterations.last().map_or(0.0, |row| row.iteration as f64);
     let name = format!(
@@ -58,13 +56,26 @@ pub(crate) fn effect_plot(history: &RunHistory, spec: &MetricSpec) -> Option<Plo
     if missing > 0 {
         notes.insert(0, format!("{} without a relative change to draw.", plural(missing, "iteration")));
     }
-    Some(Plot { wide: render(WIDE), narrow: render(NARROW), notes, marks })
+    Some(Plot {
+        wide: render(Frame { height: 250, ..WIDE }),
+        narrow: render(Frame { height: 230, ..NARROW }),
+        notes,
+        marks,
+    })
 }
 
 fn effect(iteration: u64, finding: &Finding) -> Option<Effect> {
     let change = finding.change.filter(|change| drawable(*change))?;
     // An end at infinity is drawn as far as the axis goes.
-    let end = |end: f64, instead: f64| if end.is_nan() { change } else if drawable(end) { end } else { instead };
+    let end = |end: f64, instead: f64| {
+        if end.is_nan() {
+            change
+        } else if drawable(end) {
+            end
+        } else {
+            instead
+        }
+    };
     let (low, high) = finding
         .interval
         .map_or((change, change), |interval| (end(interval.low, f64::MIN), end(interval.high, f64::MAX)));

@@ -1,8 +1,8 @@
 //! Plots as SVG, for the page.
 //!
-//! A plot is first a list of [`Shape`]s in the units of its axes, then drawn by [`draw`]. Colours are roles that the page's
-//! style sheet gives a value, so that one plot serves light and dark pages. Every plot is drawn twice, for wide and for
-//! narrow pages: an SVG that is merely scaled down has unreadable labels.
+//! A plot is first a list of [`Shape`]s in the units of its axes, then drawn by [`draw`]. Colours are roles that the
+//! page's style sheet gives a value, so that one plot serves light and dark pages. Every plot is drawn twice, for
+//! wide and for narrow pages: an SVG that is merely scaled down has unreadable labels.
 
 mod effect;
 mod objective;
@@ -47,6 +47,7 @@ enum Shape {
 /// The size of a drawing, in the units of its view box.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
+    /// The class that the page shows at one of its widths.
     class: &'static str,
     width: u32,
     height: u32,
@@ -75,12 +76,17 @@ const NARROW: Frame = Frame {
     labels_width: 66,
     font_size: 12.5,
     points_max: 120,
-    x_ticks: 5,
+    x_ticks: 7,
 };
 
 /// Which of `count` points to draw where only `count_max` have room: all that must be drawn, and of each group of
 /// neighbours the one with the largest weight. Indices in ascending order.
-fn thin(count: usize, count_max: usize, must: impl Fn(usize) -> bool, weight: impl Fn(usize) -> f64) -> Vec<usize> {
+fn thin(
+    count: usize,
+    count_max: usize,
+    must: impl Fn(usize) -> bool,
+    weight: impl Fn(usize) -> f64,
+) -> Vec<usize> {
     if count <= count_max {
         return (0..count).collect();
     }

@@ -8,8 +8,8 @@ use crate::history::{IterationRow, RowOutcome, RunHistory, find_metric};
 use crate::number;
 use crate::text::plural;
 
-/// The objective over the iterations: the incumbents as a step line from the baseline, every candidate as a point. `None`
-/// if neither the baseline nor any candidate has a value.
+/// The objective over the iterations: the incumbents as a step line from the baseline, every candidate as a point.
+/// `None` without iterations, or if neither the baseline nor any candidate has a value.
 pub(crate) fn objective_plot(history: &RunHistory, spec: &MetricSpec) -> Option<Plot> {
     let start = find_metric(&history.baseline.metrics, &spec.name).map(|summary| summary.mean);
     let start = start.filter(|value| drawable(*value));
@@ -20,9 +20,9 @@ pub(crate) fn objective_plot(history: &RunHistory, spec: &MetricSpec) -> Option<
     let must: Vec<f64> = accepted.filter_map(|(_, value)| *value).chain(start).collect();
     let (low, high) = Scale::robust_range(&known, &must)?;
 
-    let first = history.iterations.first().map_or(0.0, |row| row.iteration as f64 - 1.0);
-    let last = history.iterations.last().map_or(0.0, |row| row.iteration as f64).max(first + 1.0);
-    let y = Scale::covering(low, high, 5, 1.0, "");
+    let first = history.iterations.first()?.iteration as f64 - 1.0;
+    let last = history.iterations.last()?.iteration as f64;
+    let y = Scale::covering(low, high, 6, 1.0, "");
     let name = format!(
         "{} over the iterations, {}: {}",
         spec.name,
@@ -82,7 +82,8 @@ fn shapes(
     let accepted = |index: usize| rows[index].outcome == RowOutcome::Accepted;
     let kept = thin(rows.len(), frame.points_max, accepted, weight);
     // Accepted candidates come last so that nothing covers them.
-    let (kept_accepted, kept_others): (Vec<usize>, Vec<usize>) = kept.into_iter().partition(|index| accepted(*index));
+    let (kept_accepted, kept_others): (Vec<usize>, Vec<usize>) =
+        kept.into_iter().partition(|index| accepted(*index));
     for index in kept_others.into_iter().chain(kept_accepted) {
         if let Some(value) = values[index] {
             let mark = Mark::of_outcome(rows[index].outcome);
@@ -102,6 +103,10 @@ fn notes(values: &[Option<f64>], y: &Scale) -> Vec<String> {
     if outside > 0 {
         notes.push(format!("{} far outside, drawn at the edge.", plural(outside, "value")));
     }
-    notes.extend(super::thinning_note(values.len(), "every accepted candidate", "the farthest from the baseline"));
+    notes.extend(super::thinning_note(
+        values.len(),
+        "every accepted candidate",
+        "the farthest from the baseline",
+    ));
     notes
 }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::{
-    Cartesian2d, ChartBuilder, ChartContext, Circle, Color, DrawingArea, DrawingAreaErrorKind,
-    EmptyElement, IntoDrawingArea, IntoFont, PathElement, Polygon, RGBColor, Rectangle, SVGBackend, ShapeStyle,
+    Cartesian2d, ChartBuilder, ChartContext, Circle, Color, DrawingArea, DrawingAreaErrorKind, EmptyElement,
+    IntoDrawingArea, IntoFont, PathElement, Polygon, RGBColor, Rectangle, SVGBackend, ShapeStyle,
 };
 
 use super::{Frame, Scale, Shape};
@@ -62,7 +62,8 @@ impl Role {
         }
     }
 
-    /// A colour that stands for the role until the drawing is finished, since the backend knows colours by value only.
+    /// A colour that stands for the role until the drawing is finished, since the backend knows colours by value
+    /// only.
     const fn placeholder(self) -> RGBColor {
         RGBColor(1, 2, self as u8)
     }
@@ -144,9 +145,12 @@ impl Ranged for Scale {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "every value is clamped to the range before it is drawn, so the result lies within the limits"
+    )]
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
         let share = (value - self.low) / (self.high - self.low);
-        // In range by the clamp that precedes every drawing.
         (f64::from(limit.0) + share * f64::from(limit.1 - limit.0)).round() as i32
     }
 
@@ -204,17 +208,17 @@ fn paint(
 }
 
 fn label_of(scale: &Scale, position: f64) -> String {
-    let nearest = scale.ticks.iter().min_by(|left, right| {
-        (left.0 - position).abs().total_cmp(&(right.0 - position).abs())
-    });
+    let nearest = scale
+        .ticks
+        .iter()
+        .min_by(|left, right| (left.0 - position).abs().total_cmp(&(right.0 - position).abs()));
     nearest.map(|(_, label)| label.clone()).unwrap_or_default()
 }
 
 /// Half the size of a mark: as large as the distance between neighbours allows.
 fn mark_size(frame: Frame, points: usize) -> i32 {
     match frame.width as usize / points.max(1) {
-        0..4 => 2,
-        4..8 => 3,
+        0..8 => 3,
         8..16 => 4,
         _ => 5,
     }
@@ -243,9 +247,11 @@ fn paint_shape(chart: &mut Chart<'_>, (x, y): (&Scale, &Scale), size: i32, shape
 fn paint_mark(chart: &Chart<'_>, at: (f64, f64), size: i32, mark: Mark) -> PaintResult {
     let area = chart.plotting_area();
     let color = mark.role().placeholder();
-    let line = mark.role().stroke(2);
+    // A thin line keeps small crosses and rings from closing up.
+    let line = mark.role().stroke(if size > 3 { 2 } else { 1 });
     match mark {
-        Mark::Disc => area.draw(&Circle::new(at, size, color.filled())),
+        // Where marks are small they are many, and discs would grow together.
+        Mark::Disc => area.draw(&Circle::new(at, if size > 3 { size } else { 2 }, color.filled())),
         Mark::Ring => area.draw(&Circle::new(at, size, line)),
         Mark::Cross => {
             let down = PathElement::new(vec![(-size, -size), (size, size)], line);
@@ -258,7 +264,9 @@ fn paint_mark(chart: &Chart<'_>, at: (f64, f64), size: i32, mark: Mark) -> Paint
         }
         Mark::Square => {
             let side = size - 1;
-            area.draw(&(EmptyElement::at(at) + Rectangle::new([(-side, -side), (side, side)], color.filled())))
+            area.draw(
+                &(EmptyElement::at(at) + Rectangle::new([(-side, -side), (side, side)], color.filled())),
+            )
         }
         Mark::Diamond => {
             let corners = vec![(0, -size), (size, 0), (0, size), (-size, 0)];

@@ -2,10 +2,10 @@
 
 use evoseal_regression::Finding;
 
-use super::{TableOptions, finish, outcome_mark, pairs, verdict_mark};
-use crate::history::IterationRow;
+use super::{TableOptions, finish, outcome_mark, pairs, verdict_mark, wrap};
+use crate::history::{IterationRow, MetricSummary};
 use crate::number;
-use crate::text::{DETAIL_CHARS_MAX, one_line};
+use crate::text::{DETAIL_CHARS_MAX, one_line, plural};
 
 /// Everything that is known of one iteration: outcome, every reason, tests, the safety score term by term, and every
 /// finding with interval, threshold, p-value, method and sentence.
@@ -19,30 +19,24 @@ use crate::text::{DETAIL_CHARS_MAX, one_line};
 pub fn iteration_detail(row: &IterationRow, options: TableOptions) -> String {
     let mut text = pairs(options.width(), &facts(row));
     text.push_str("\n\nReasons\n");
-    let reasons: Vec<(String, String)> = row
-        .reasons
-        .iter()
-        .map(|reason| ("  ·".to_owned(), one_line(reason, DETAIL_CHARS_MAX)))
-        .collect();
+    let reasons: Vec<(String, String)> =
+        row.reasons.iter().map(|reason| ("  ·".to_owned(), one_line(reason, DETAIL_CHARS_MAX))).collect();
     text.push_str(&if reasons.is_empty() { "  none".to_owned() } else { pairs(options.width(), &reasons) });
     for finding in &row.findings {
-        let partner =
-            finding.baseline.as_ref().map_or_else(|| "incumbent".to_owned(), |name| format!("baseline {name}"));
-        text.push_str("\n\n");
-        text.push_str(&format!(
-            "{} against {}: {}",
+        let partner = finding
+            .baseline
+            .as_ref()
+            .map_or_else(|| "incumbent".to_owned(), |name| format!("baseline {name}"));
+        let severity = finding.severity.map_or_else(String::new, |severity| format!(" ({severity})"));
+        let heading = format!(
+            "{} against {}: {}{severity}",
             finding.metric.name,
             one_line(&partner, 80),
             verdict_mark(finding.verdict)
-        ));
-        if let Some(severity) = finding.severity {
-            text.push_str(&format!(" ({severity})"));
-        }
-        text.push('\n');
-        let facts: Vec<(String, String)> = finding_facts(finding)
-            .into_iter()
-            .map(|(label, value)| (format!("  {label}"), value))
-            .collect();
+        );
+        text = format!("{text}\n\n{}\n", wrap(&heading, options.width()));
+        let facts: Vec<(String, String)> =
+            finding_facts(finding).into_iter().map(|(label, value)| (format!("  {label}"), value)).collect();
         text.push_str(&pairs(options.width(), &facts));
     }
     finish(&text, options.color)
@@ -75,7 +69,7 @@ pub(crate) fn row_facts(row: &IterationRow) -> Vec<(String, String)> {
         ("tests".to_owned(), tests(row.tests_passed, row.tests_run)),
         ("files changed".to_owned(), row.files_changed.to_string()),
         (
-            "time".to_owned(),
+            "started".to_owned(),
             format!("{}, took {}", number::time(row.started_at), number::duration(row.duration)),
         ),
     ];
@@ -94,7 +88,20 @@ pub(crate) fn row_facts(row: &IterationRow) -> Vec<(String, String)> {
     if let Some(score) = row.improvement_score {
         facts.push(("improvement score".to_owned(), format!("{} of 100", number::plain(score))));
     }
+    facts.extend(row.metrics.iter().map(measured));
     facts
+}
+
+/// What was measured of a metric: its mean with interval and number of samples.
+fn measured(summary: &MetricSummary) -> (String, String) {
+    let interval = summary.interval.map_or_else(String::new, |interval| {
+        format!(" [{}, {}]", number::number(interval.low), number::number(interval.high))
+    });
+    let mean = number::value(summary.mean, &summary.spec.unit);
+    (
+        format!("measured {}", summary.spec.name),
+        format!("{mean}{interval}, {}", plural(summary.count, "sample")),
+    )
 }
 
 /// `12 of 12 passed`, or that none ran.
@@ -117,10 +124,9 @@ pub(crate) fn finding_facts(finding: &Finding) -> Vec<(String, String)> {
         ),
     )];
     if let Some(effect) = number::effect(finding) {
-        let level =
-            finding.interval.map_or_else(String::new, |interval| {
-                format!(", {} interval", number::tolerance(interval.level))
-            });
+        let level = finding
+            .interval
+            .map_or_else(String::new, |interval| format!(", {} interval", number::tolerance(interval.level)));
         facts.push(("change".to_owned(), effect + &level));
     }
     facts.push((
@@ -138,7 +144,8 @@ pub(crate) fn finding_facts(finding: &Finding) -> Vec<(String, String)> {
         facts.push(("problem".to_owned(), number::problem(problem).to_owned()));
     }
     for anomaly in &finding.anomalies {
-        let text = format!("{}, {}, score {}", anomaly.method, anomaly.severity, number::plain(anomaly.score));
+        let text =
+            format!("{}, {}, score {}", anomaly.method, anomaly.severity, number::plain(anomaly.score));
         facts.push(("anomaly".to_owned(), one_line(&text, 200)));
     }
     if let Some(trend) = &finding.trend {

@@ -18,10 +18,11 @@ const GAP: usize = 2;
 /// No cell is higher than this; what does not fit is cut and `iteration_detail` has it.
 const LINES_MAX: usize = 4;
 
-/// One row per iteration: number, change, each metric with its change against the incumbent, outcome and first reason.
+/// One row per iteration: number, change, each metric with its change against the incumbent, outcome and first
+/// reason.
 ///
-/// The objective is the first metric. Metrics that do not fit the width are left out, and a line below the table names
-/// them; where not even one fits, each iteration becomes a block of lines.
+/// The objective is the first metric. Metrics that do not fit the width are left out, and a line below the table
+/// names them; where not even one fits, each iteration becomes a block of lines.
 ///
 /// ```
 /// # let history = evoseal_report::sample::history();

@@ -13,8 +13,8 @@ const HEADER: [&str; 7] = ["metric", "better", "baseline", "final", "change", "t
 /// Below this width the columns break words, so each metric becomes a block of lines.
 const TABLE_WIDTH_MIN: u16 = 90;
 
-/// One row per metric: baseline, final value, change between them, threshold, and how often it was improved, equivalent,
-/// regressed or undecided.
+/// One row per metric: baseline, final value, change between them, threshold, and how often it was improved,
+/// equivalent, regressed or undecided.
 ///
 /// The change is the difference of the two stored means and has no interval unless both were measured side by side at
 /// the end. The threshold is that of the newest finding.

@@ -42,8 +42,8 @@ impl TableOptions {
 }
 
 /// A word with a symbol and a colour. While a table is laid out the symbol is a private-use character, which
-/// [`crate::text::one_line`] removes from every input: so colour, whose codes would count as width, is put in afterwards,
-/// and no text of a candidate can pass for a verdict.
+/// [`crate::text::one_line`] removes from every input: so colour, whose codes would count as width, is put in
+/// afterwards, and no text of a candidate can pass for a verdict.
 struct Mark {
     placeholder: char,
     symbol: char,
@@ -94,8 +94,7 @@ fn verdict_mark(verdict: Verdict) -> String {
 /// Turns placeholders into symbols and colours, and spaces that hold a number together into plain ones.
 fn finish(text: &str, color: bool) -> String {
     let mut text = text.to_owned();
-    for index in 0..MARKS.len() {
-        let Mark { symbol, word, style, .. } = MARKS[index];
+    for (index, Mark { symbol, word, style, .. }) in MARKS.iter().enumerate() {
         let plain = format!("{symbol}{NBSP}{word}");
         let shown = if color { format!("\u{1b}[{style}m{plain}\u{1b}[0m") } else { plain };
         text = text.replace(&mark(index), &shown);
@@ -138,5 +137,12 @@ fn pairs(width: Option<u16>, rows: &[(String, String)]) -> String {
     for (label, value) in rows {
         table.add_row([label.replace(' ', "\u{a0}"), value.clone()]);
     }
+    layout(&mut table)
+}
+
+/// Text broken into lines of the width.
+fn wrap(text: &str, width: Option<u16>) -> String {
+    let mut table = table(width);
+    table.add_row([text]);
     layout(&mut table)
 }

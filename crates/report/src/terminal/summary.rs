@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{TableOptions, UNPROTECTED, finish, mark, outcome_mark, pairs};
+use super::{TableOptions, UNPROTECTED, finish, mark, outcome_mark, pairs, wrap};
 use crate::gain::{Gain, gain};
 use crate::history::{RowOutcome, RunHistory};
 use crate::number;
@@ -26,7 +26,7 @@ pub fn gain_summary(history: &RunHistory, options: TableOptions) -> String {
             format!("{}: {} ({}).{worse}\n{}", gain.spec.name, gain.headline(), values(&gain), gain.caveat())
         }
     };
-    finish(&wrap(&text, options), options.color)
+    finish(&wrap(&text, options.width()), options.color)
 }
 
 /// `12.9 ms → 11.3 ms, −1.6 ms, lower is better`.
@@ -39,12 +39,6 @@ pub(crate) fn values(gain: &Gain) -> String {
         number::signed_value(gain.after - gain.before, unit),
         number::better(gain.spec.direction)
     )
-}
-
-fn wrap(text: &str, options: TableOptions) -> String {
-    let mut table = super::table(options.width());
-    table.add_row([text]);
-    super::layout(&mut table)
 }
 
 /// Where the run stands: state, counts, incumbent, last iteration, gain, and what is not protected.
@@ -65,10 +59,7 @@ pub fn status_lines(history: &RunHistory, options: TableOptions) -> String {
     ];
     if let Some(last) = history.iterations.last() {
         let change = one_line(&last.change, CELL_CHARS_MAX);
-        rows.push((
-            label("last"),
-            format!("#{} {} · {change}", last.iteration, outcome_mark(last.outcome)),
-        ));
+        rows.push((label("last"), format!("#{} {} · {change}", last.iteration, outcome_mark(last.outcome))));
     }
     let gained = match gain(history) {
         Err(sentence) => sentence,
@@ -115,7 +106,6 @@ pub(crate) fn outcome_counts(history: &RunHistory) -> String {
 fn incumbent(history: &RunHistory) -> String {
     let version = one_line(history.final_version.as_str(), CELL_CHARS_MAX);
     let tree = history.final_tree.map_or_else(String::new, |tree| format!(", tree {}", tree.short()));
-    let baseline =
-        if history.final_version == history.baseline.version_id { " (the baseline)" } else { "" };
+    let baseline = if history.final_version == history.baseline.version_id { " (the baseline)" } else { "" };
     format!("{version}{baseline}{tree}")
 }

@@ -1,0 +1,571 @@
+//! Capture and restore of real directories: what is read again, what is left alone, what an interruption leaves.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use evoseal_checkpoint::{
+    CaptureStats, Checkpoint, CheckpointManager, CheckpointSettings, EntryKind, Error, MemoryBackend,
+    NewCheckpoint, ObjectBackend, RestoreMode, Result, Source,
+};
+use evoseal_types::{ChangeKind, EntryPath};
+use tempfile::TempDir;
+
+struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("workspace")).unwrap();
+        Self { directory }
+    }
+
+    fn workspace(&self) -> PathBuf {
+        self.directory.path().join("workspace")
+    }
+
+    fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    fn manager(&self) -> CheckpointManager {
+        CheckpointManager::builder().directory(self.store()).open_or_create().unwrap()
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let file = self.workspace().join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, bytes).unwrap();
+    }
+
+    fn save(&self, manager: &CheckpointManager) -> (Checkpoint, CaptureStats) {
+        save(manager, &self.workspace()).unwrap()
+    }
+}
+
+fn save(manager: &CheckpointManager, workspace: &Path) -> Result<(Checkpoint, CaptureStats)> {
+    manager.create_blocking(&Source::Directory(workspace.to_owned()), NewCheckpoint::of("v".parse().unwrap()))
+}
+
+/// Names directly in a directory.
+fn names(directory: &Path) -> BTreeSet<String> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Lets the file system's clock tick, so that what was written is older than the next walk.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+#[test]
+fn an_unchanged_workspace_is_not_read_again_and_writes_no_pack() {
+    let place = Place::new();
+    place.write("a", b"1");
+    place.write("d/b", b"2");
+    settle();
+    let manager = place.manager();
+    let (first, stats) = place.save(&manager);
+    assert_eq!((stats.files_read, stats.bytes_read, stats.objects_new > 0), (2, 2, true));
+    let packs = names(&place.store().join("objects/packs"));
+    // Also in another process, which has only what is on disk.
+    for manager in [manager, place.manager()] {
+        let (again, stats) = place.save(&manager);
+        assert_eq!(again.tree, first.tree);
+        assert_eq!((stats.files_read, stats.objects_new, stats.bytes_stored), (0, 0, 0));
+    }
+    assert_eq!(names(&place.store().join("objects/packs")), packs);
+}
+
+#[test]
+fn one_changed_file_among_many_is_the_only_one_that_is_read() {
+    let place = Place::new();
+    for number in 0..200 {
+        place.write(&format!("d{}/f{number}", number % 10), format!("content {number}").as_bytes());
+    }
+    settle();
+    let manager = place.manager();
+    place.save(&manager);
+    place.write("d3/f3", b"other");
+    let (_, stats) = place.save(&manager);
+    assert_eq!((stats.files_read, stats.bytes_read), (1, 5));
+    // The content, the page of its folder, the page of the root.
+    assert_eq!(stats.objects_new, 3);
+}
+
+#[test]
+fn a_change_that_keeps_size_and_modification_time_is_seen() {
+    let place = Place::new();
+    place.write("a", b"before");
+    settle();
+    let manager = place.manager();
+    let (first, _) = place.save(&manager);
+    let file = place.workspace().join("a");
+    let modified = fs::metadata(&file).unwrap().modified().unwrap();
+    fs::write(&file, b"after!").unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    let (second, _) = place.save(&manager);
+    assert_ne!(first.tree, second.tree);
+}
+
+#[test]
+fn a_file_written_in_the_same_tick_as_a_capture_is_read_again() {
+    let place = Place::new();
+    let manager = place.manager();
+    for round in 0_u32..50 {
+        place.write("a", format!("{round:04}").as_bytes());
+        let (saved, _) = place.save(&manager);
+        place.write("a", format!("{:04}", round + 5000).as_bytes());
+        let (changed, _) = place.save(&manager);
+        assert_ne!(saved.tree, changed.tree, "round {round}");
+    }
+}
+
+#[test]
+fn a_damaged_or_foreign_stat_cache_costs_time_and_nothing_else() {
+    let place = Place::new();
+    place.write("a", b"1");
+    settle();
+    let (first, _) = place.save(&place.manager());
+    let cache = fs::read_dir(place.store().join("cache")).unwrap().next().unwrap().unwrap().path();
+    for bytes in [b"".to_vec(), b"nonsense".to_vec(), fs::read(&cache).unwrap()[..40].to_vec()] {
+        fs::write(&cache, bytes).unwrap();
+        let (again, stats) = place.save(&place.manager());
+        assert_eq!((again.tree, stats.files_read), (first.tree, 1));
+    }
+}
+
+#[test]
+fn a_forgotten_workspace_is_read_in_full() {
+    let place = Place::new();
+    place.write("a", b"1");
+    settle();
+    let manager = place.manager();
+    place.save(&manager);
+    manager.forget_workspace(&place.workspace()).unwrap();
+    assert_eq!(place.save(&manager).1.files_read, 1);
+}
+
+#[test]
+fn known_files_are_stored_again_when_the_store_no_longer_has_them() {
+    let place = Place::new();
+    place.write("a", b"content");
+    settle();
+    let manager = place.manager();
+    let (first, _) = place.save(&manager);
+    manager.delete_blocking(&[first.id]).unwrap();
+    let (second, stats) = place.save(&manager);
+    assert_eq!(stats.files_read, 1, "it is known, but not stored any more");
+    assert_eq!(manager.read_file_blocking(second.id, &EntryPath::new("a").unwrap()).unwrap(), b"content");
+    assert_eq!(manager.verify_blocking(&[]).unwrap().damage, []);
+}
+
+#[test]
+fn names_of_any_bytes_and_targets_of_any_bytes_come_back() {
+    let place = Place::new();
+    let odd =
+        [&b"\xff\xfe"[..], b"new\nline", b"\x1b[31m", b" lead", b"trail ", b"back\\slash", b"*", b"-rf"];
+    for name in odd {
+        fs::write(place.workspace().join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    symlink(OsStr::from_bytes(b"\xff\xfe/\xbf"), place.workspace().join("link")).unwrap();
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    let target = place.directory.path().join("restored");
+    manager.restore_blocking(saved.id, &target, RestoreMode::Empty).unwrap();
+    for name in odd {
+        assert_eq!(fs::read(target.join(OsStr::from_bytes(name))).unwrap(), name);
+    }
+    let link = fs::read_link(target.join("link")).unwrap();
+    assert_eq!(link.as_os_str().as_bytes(), b"\xff\xfe/\xbf");
+}
+
+#[test]
+fn files_named_like_the_stores_own_and_compressed_files_are_plain_content() {
+    let place = Place::new();
+    let files =
+        ["metadata.json", "system_state.pkl", "a.json.gz", "sub/x.py", "sub/y.md", "checkpoint_checkpoint_1"];
+    for file in files {
+        place.write(file, b"\x1f\x8b not really compressed");
+    }
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    let target = place.directory.path().join("restored");
+    manager.restore_blocking(saved.id, &target, RestoreMode::Empty).unwrap();
+    for file in files {
+        assert_eq!(fs::read(target.join(file)).unwrap(), b"\x1f\x8b not really compressed", "{file}");
+    }
+}
+
+#[test]
+fn pipes_and_sockets_are_reported_and_never_opened() {
+    let place = Place::new();
+    place.write("a", b"1");
+    let pipe = place.workspace().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from(0o600)).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(place.workspace().join("socket")).unwrap();
+    let manager = place.manager();
+    let (saved, stats) = place.save(&manager);
+    assert_eq!(stats.skipped, [EntryPath::new("pipe").unwrap(), EntryPath::new("socket").unwrap()]);
+    // No checkpoint holds them, so a restore leaves them where they are.
+    manager.restore_blocking(saved.id, &place.workspace(), RestoreMode::InPlace).unwrap();
+    assert_eq!(names(&place.workspace()), ["a", "pipe", "socket"].map(String::from).into());
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_gives_way() {
+    let place = Place::new();
+    place.write("a", b"1");
+    place.write("d/b", b"2");
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    fs::remove_file(place.workspace().join("a")).unwrap();
+    fs::remove_dir_all(place.workspace().join("d")).unwrap();
+    for name in ["a", "d"] {
+        let pipe = place.workspace().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from(0o600)).unwrap();
+    }
+    manager.restore_blocking(saved.id, &place.workspace(), RestoreMode::InPlace).unwrap();
+    assert_eq!(fs::read(place.workspace().join("a")).unwrap(), b"1");
+    assert_eq!(fs::read(place.workspace().join("d/b")).unwrap(), b"2");
+}
+
+#[test]
+fn a_store_inside_the_workspace_is_left_alone_whatever_its_name() {
+    let place = Place::new();
+    place.write("a", b"1");
+    let manager = CheckpointManager::builder()
+        .directory(place.workspace().join("checkpoints"))
+        .open_or_create()
+        .unwrap();
+    let (first, _) = place.save(&manager);
+    assert_eq!(manager.entries_blocking(first.id).unwrap().len(), 1);
+    place.write("b", b"2");
+    manager.restore_blocking(first.id, &place.workspace(), RestoreMode::InPlace).unwrap();
+    assert_eq!(names(&place.workspace()), ["a", "checkpoints"].map(String::from).into());
+    assert_eq!(manager.verify_blocking(&[]).unwrap().damage, []);
+    let inside = place.workspace().join("checkpoints/objects");
+    assert!(matches!(save(&manager, &inside), Err(Error::Invalid { .. })));
+    let refused = manager.restore_blocking(first.id, &inside, RestoreMode::InPlace);
+    assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_file_that_never_holds_still_fails_the_capture_and_is_named() {
+    let place = Place::new();
+    place.write("calm", b"1");
+    let stop = Arc::new(AtomicBool::new(false));
+    let file = place.workspace().join("restless");
+    fs::write(&file, vec![0; 4 << 20]).unwrap();
+    let writer = std::thread::spawn({
+        let (stop, file) = (Arc::clone(&stop), file.clone());
+        move || {
+            let mut size = 4 << 20;
+            while !stop.load(Ordering::Relaxed) {
+                size ^= 1;
+                fs::File::options().write(true).open(&file).unwrap().set_len(size).unwrap();
+            }
+        }
+    });
+    let manager = place.manager();
+    let failed = save(&manager, &place.workspace());
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    let path = file.canonicalize().unwrap();
+    assert!(
+        matches!(&failed, Err(Error::Unstable { path: found, attempts: 3 }) if *found == path),
+        "{failed:?}"
+    );
+    assert_eq!(manager.list_blocking().unwrap(), []);
+    // The lock was given back, so that what was stored on the way can be collected.
+    manager.collect_garbage_blocking().unwrap();
+    let packs = place.store().join("objects/packs");
+    assert!(!packs.exists() || names(&packs).is_empty());
+}
+
+#[test]
+fn a_small_change_of_a_large_file_stores_a_small_part_of_it() {
+    let place = Place::new();
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33).to_le_bytes()[0]
+    };
+    let mut large: Vec<u8> = (0..12 << 20).map(|_| random()).collect();
+    place.write("large", &large);
+    let manager = place.manager();
+    let (first, stats) = place.save(&manager);
+    assert!(stats.bytes_stored > 12 << 20);
+    large.splice(5 << 20..5 << 20, b"inserted in the middle".iter().copied());
+    place.write("large", &large);
+    let (second, stats) = place.save(&manager);
+    assert!(stats.bytes_stored < 3 << 20, "{} bytes were stored", stats.bytes_stored);
+    let path = EntryPath::new("large").unwrap();
+    assert!(manager.read_file_blocking(second.id, &path).unwrap() == large);
+    manager.delete_blocking(&[first.id]).unwrap();
+    assert!(manager.read_file_blocking(second.id, &path).unwrap() == large, "shared chunks stay");
+    assert_eq!(manager.verify_blocking(&[]).unwrap().damage, []);
+}
+
+#[test]
+fn what_an_interrupted_restore_left_aside_is_neither_captured_nor_kept() {
+    let place = Place::new();
+    place.write("a", b"1");
+    place.write("d/b", b"2");
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    place.write(".evoseal-restore-0", b"half");
+    place.write("d/.evoseal-restore-1/deep/x", b"half");
+    let (again, _) = place.save(&manager);
+    assert_eq!(again.tree, saved.tree);
+    manager.restore_blocking(saved.id, &place.workspace(), RestoreMode::InPlace).unwrap();
+    assert_eq!(names(&place.workspace()), ["a", "d"].map(String::from).into());
+    assert_eq!(names(&place.workspace().join("d")), ["b"].map(String::from).into());
+}
+
+#[test]
+fn a_restore_into_an_empty_directory_that_was_cut_off_is_completed_by_running_it_again() {
+    let place = Place::new();
+    place.write("a", b"1");
+    place.write("d/b", b"2");
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    // As a kill between two renames leaves it: the marker, one entry in place, one still aside.
+    let target = place.directory.path().join("target");
+    fs::create_dir_all(target.join(".evoseal-restore-1")).unwrap();
+    fs::write(target.join(".evoseal-restore-unfinished"), b"").unwrap();
+    fs::write(target.join("a"), b"1").unwrap();
+    let report = manager.restore_blocking(saved.id, &target, RestoreMode::Empty).unwrap();
+    assert_eq!(report.unchanged, 1);
+    assert_eq!(names(&target), ["a", "d"].map(String::from).into());
+    // Something that is not ours is never taken for a part of it.
+    fs::write(target.join(".evoseal-restore-unfinished"), b"").unwrap();
+    fs::write(target.join("mine"), b"precious").unwrap();
+    let refused = manager.restore_blocking(saved.id, &target, RestoreMode::Empty);
+    assert!(matches!(refused, Err(Error::NotEmpty { .. })), "{refused:?}");
+    assert_eq!(fs::read(target.join("mine")).unwrap(), b"precious");
+}
+
+#[test]
+fn a_folder_that_must_give_way_but_holds_ignored_files_refuses_the_restore_before_any_change() {
+    let place = Place::new();
+    place.write(".gitignore", b"*.log\n");
+    place.write("a", b"1");
+    place.write("b", b"1");
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    fs::remove_file(place.workspace().join("b")).unwrap();
+    place.write("b/precious.log", b"kept");
+    place.write("a", b"2");
+    let refused = manager.restore_blocking(saved.id, &place.workspace(), RestoreMode::InPlace);
+    assert!(matches!(refused, Err(Error::NotEmpty { .. })), "{refused:?}");
+    assert_eq!(fs::read(place.workspace().join("a")).unwrap(), b"2");
+    assert_eq!(fs::read(place.workspace().join("b/precious.log")).unwrap(), b"kept");
+}
+
+#[test]
+fn a_hard_link_to_a_file_outside_is_cut_and_the_file_outside_is_left_alone() {
+    let place = Place::new();
+    place.write("a", b"1");
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    let outside = place.directory.path().join("outside");
+    fs::write(&outside, b"precious").unwrap();
+    fs::remove_file(place.workspace().join("a")).unwrap();
+    fs::hard_link(&outside, place.workspace().join("a")).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o755)).unwrap();
+    manager.restore_blocking(saved.id, &place.workspace(), RestoreMode::InPlace).unwrap();
+    assert_eq!(fs::read(&outside).unwrap(), b"precious");
+    assert_eq!(fs::metadata(&outside).unwrap().mode() & 0o777, 0o755);
+    assert_eq!(fs::read(place.workspace().join("a")).unwrap(), b"1");
+}
+
+#[test]
+fn rights_beyond_the_executable_bit_are_those_of_the_file_that_is_replaced() {
+    let place = Place::new();
+    place.write("secret", b"1");
+    let secret = place.workspace().join("secret");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    fs::write(&secret, b"2").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o4700)).unwrap();
+    manager.restore_blocking(saved.id, &place.workspace(), RestoreMode::InPlace).unwrap();
+    assert_eq!(fs::metadata(&secret).unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_rewritten_file_gets_a_new_time_so_that_build_tools_notice() {
+    let place = Place::new();
+    place.write("a", b"1");
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    settle();
+    place.write("a", b"2");
+    let changed = fs::metadata(place.workspace().join("a")).unwrap().modified().unwrap();
+    settle();
+    manager.restore_blocking(saved.id, &place.workspace(), RestoreMode::InPlace).unwrap();
+    assert!(fs::metadata(place.workspace().join("a")).unwrap().modified().unwrap() > changed);
+}
+
+#[test]
+fn a_deep_tree_needs_neither_stack_nor_open_files() {
+    let place = Place::new();
+    let depth = 300;
+    let path = vec!["d"; depth].join("/") + "/leaf";
+    place.write(&path, b"deep");
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    let target = place.directory.path().join("target");
+    manager.restore_blocking(saved.id, &target, RestoreMode::Empty).unwrap();
+    assert_eq!(fs::read(target.join(&path)).unwrap(), b"deep");
+}
+
+#[test]
+fn a_deleted_workspace_is_made_again_in_place() {
+    let place = Place::new();
+    place.write("d/b", b"2");
+    let manager = place.manager();
+    let (saved, _) = place.save(&manager);
+    fs::remove_dir_all(place.workspace()).unwrap();
+    let report = manager.restore_blocking(saved.id, &place.workspace(), RestoreMode::InPlace).unwrap();
+    assert!(report.changes.iter().all(|change| change.kind == ChangeKind::Added));
+    assert_eq!(fs::read(place.workspace().join("d/b")).unwrap(), b"2");
+}
+
+#[test]
+fn automatic_cleanup_keeps_pinned_protected_and_parent_checkpoints() {
+    let settings = CheckpointSettings { max_checkpoints: 3, ..CheckpointSettings::default() };
+    let manager = CheckpointManager::builder().in_memory().settings(settings).create().unwrap();
+    let save = |version: &str, parent| {
+        let source = Source::Entries(BTreeMap::from([(EntryPath::new("a").unwrap(), version.into())]));
+        let details = NewCheckpoint { parent, ..NewCheckpoint::of(version.parse().unwrap()) };
+        manager.create_blocking(&source, details).unwrap().0.id
+    };
+    let versions = || -> Vec<String> {
+        let listed = manager.list_blocking().unwrap();
+        listed.iter().map(|checkpoint| checkpoint.details.version_id.to_string()).collect()
+    };
+    let pinned = save("pinned", None);
+    manager.pin_blocking(pinned, Some("release")).unwrap();
+    let known_good = save("known-good", None);
+    manager.protect(BTreeSet::from([known_good]));
+    let parent = save("parent", None);
+    for number in 0..4 {
+        save(&format!("v{number}"), Some(parent));
+    }
+    assert_eq!(versions(), ["pinned", "known-good", "parent", "v3"]);
+}
+
+#[test]
+fn without_automatic_cleanup_nothing_is_deleted() {
+    let settings =
+        CheckpointSettings { max_checkpoints: 1, auto_cleanup: false, ..CheckpointSettings::default() };
+    let manager = CheckpointManager::builder().in_memory().settings(settings).create().unwrap();
+    for version in ["a", "b", "c"] {
+        manager
+            .create_blocking(&Source::Entries(BTreeMap::new()), NewCheckpoint::of(version.parse().unwrap()))
+            .unwrap();
+    }
+    assert_eq!(manager.list_blocking().unwrap().len(), 3);
+}
+
+#[test]
+fn compression_can_be_switched_off_and_stores_of_both_kinds_read_alike() {
+    let text = "the same line again and again\n".repeat(5000);
+    let size = |compression_enabled| {
+        let settings = CheckpointSettings { compression_enabled, ..CheckpointSettings::default() };
+        let backend = MemoryBackend::new();
+        let manager = CheckpointManager::builder()
+            .backend(Arc::new(backend.clone()))
+            .settings(settings)
+            .create()
+            .unwrap();
+        let source =
+            Source::Entries(BTreeMap::from([(EntryPath::new("a").unwrap(), text.clone().into_bytes())]));
+        let (saved, _) = manager.create_blocking(&source, NewCheckpoint::of("v".parse().unwrap())).unwrap();
+        let other = CheckpointManager::builder().backend(Arc::new(backend.clone())).open().unwrap();
+        assert_eq!(
+            other.read_file_blocking(saved.id, &EntryPath::new("a").unwrap()).unwrap(),
+            text.as_bytes()
+        );
+        backend.list("packs/").unwrap()[0].size_bytes
+    };
+    assert!(size(true) * 10 < size(false));
+}
+
+#[test]
+fn entries_that_clash_or_touch_what_is_left_alone_are_refused() {
+    let manager = CheckpointManager::builder().in_memory().create().unwrap();
+    for paths in
+        [&["a", "a/b"][..], &[".git/hooks/post-checkout"], &["x/.evoseal/y"], &[".evoseal-restore-1"]]
+    {
+        let entries = paths.iter().map(|path| (EntryPath::new(path).unwrap(), Vec::new())).collect();
+        let refused =
+            manager.create_blocking(&Source::Entries(entries), NewCheckpoint::of("v".parse().unwrap()));
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{paths:?}: {refused:?}");
+    }
+    assert_eq!(manager.list_blocking().unwrap(), []);
+}
+
+#[test]
+fn deleting_gives_storage_back_and_many_small_packs_become_few() {
+    let place = Place::new();
+    let settings = CheckpointSettings { max_checkpoints: 1000, ..CheckpointSettings::default() };
+    let manager = CheckpointManager::builder().directory(place.store()).settings(settings).create().unwrap();
+    let mut ids = Vec::new();
+    for number in 0..40_u32 {
+        place.write("a", &number.to_le_bytes().repeat(1000));
+        place.write(&format!("keep{number}"), b"small");
+        ids.push(place.save(&manager).0.id);
+    }
+    let packs = || names(&place.store().join("objects/packs")).len();
+    assert_eq!(packs(), 40);
+    let report = manager.delete_blocking(&ids[..1]).unwrap();
+    assert!(packs() < 10, "{} packs", packs());
+    assert!(report.bytes_freed > 0);
+    assert_eq!(manager.verify_blocking(&[]).unwrap().damage, []);
+    let report = manager.delete_blocking(&ids[1..]).unwrap();
+    assert_eq!((report.checkpoints.len(), packs()), (39, 0));
+}
+
+#[test]
+fn collection_waits_for_no_writer_and_says_so() {
+    let backend = Arc::new(MemoryBackend::new());
+    let manager = CheckpointManager::builder()
+        .backend(Arc::clone(&backend) as Arc<dyn ObjectBackend>)
+        .create()
+        .unwrap();
+    let source = Source::Entries(BTreeMap::from([(EntryPath::new("a").unwrap(), b"1".to_vec())]));
+    let (saved, _) = manager.create_blocking(&source, NewCheckpoint::of("v".parse().unwrap())).unwrap();
+    backend.put("packs/orphan", b"of a writer that died").unwrap();
+    let writing = backend.lock(evoseal_checkpoint::LockMode::Shared).unwrap();
+    assert!(matches!(manager.collect_garbage_blocking(), Err(Error::Locked { .. })));
+    manager.delete_blocking(&[saved.id]).unwrap();
+    assert_eq!(
+        backend.list("packs/").unwrap().len(),
+        2,
+        "the checkpoint is gone, its storage comes back later"
+    );
+    drop(writing);
+    assert!(manager.collect_garbage_blocking().unwrap() > 0);
+    assert_eq!(backend.list("packs/").unwrap(), []);
+}
+
+#[test]
+fn only_regular_files_of_a_listing_carry_sizes() {
+    let place = Place::new();
+    place.write("d/a", b"12345");
+    let (saved, _) = place.save(&place.manager());
+    let entries = place.manager().entries_blocking(saved.id).unwrap();
+    assert!(matches!(entries[0].kind, EntryKind::Directory));
+    assert!(matches!(entries[1].kind, EntryKind::File { size_bytes: 5, executable: false, .. }));
+}

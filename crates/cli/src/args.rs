@@ -1,0 +1,361 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The safety layer for programs that change programs.
+///
+/// Each iteration of a run is: checkpoint, propose, check the edit, evaluate under limits, judge, accept or roll back. Only a
+/// version that is measurably no worse stays; whatever happens, the workspace ends as the last accepted version.
+#[derive(Debug, Parser)]
+#[command(name = "evoseal", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: GlobalArguments,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 finished, and something was rejected or found; 2 usage or settings; \
+3 environment (permission, disk, missing tool); 4 damaged data; 5 internal; 130 interrupted.";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct GlobalArguments {
+    /// Work in this folder instead of the present one.
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Print results as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but results and errors.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// When to colour results.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Evolve real code: the published source of the lz4_flex compressor, in a fresh folder.
+    Demo(DemoArguments),
+    /// Write a commented evoseal.toml for the project in this folder.
+    Init(InitArguments),
+    /// Run iterations; an unfinished run is recovered and continued.
+    #[command(visible_alias = "resume")]
+    Run(RunArguments),
+    /// Show the state of the run and of the safety layer.
+    Status,
+    /// List the iterations so far.
+    Log(LogArguments),
+    /// Show everything about one iteration.
+    Show(ShowArguments),
+    /// Show what a version changed, as a unified diff.
+    Diff(DiffArguments),
+    /// Write the history as one self-contained HTML page.
+    Report(ReportArguments),
+    /// Return the workspace to an accepted version.
+    Rollback(RollbackArguments),
+    /// Capture, list, compare, restore, verify, pin and delete checkpoints.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Name versions that later ones are compared with.
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
+    /// Record, import, list, compare and export measurements.
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
+    /// Detect regressions and changes in files of numbers, without a run.
+    #[command(subcommand)]
+    Detect(DetectCommand),
+    /// Delete old checkpoints that no rollback needs.
+    Gc(GcArguments),
+    /// Check what this machine and this project provide.
+    Doctor,
+    /// Print the effective settings and where each comes from.
+    Config,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// How many iterations to run.
+    #[arg(short = 'n', long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) iterations: u64,
+    /// What the proposer draws from: the same seed proposes the same candidates.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Where to work; it must not exist or be empty. A new folder in the system's temporary folder by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArguments {
+    /// Overwrite an evoseal.toml that is there already.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// How many iterations to run [default: `run.iterations` of the settings].
+    #[arg(short = 'n', long)]
+    pub(crate) iterations: Option<u64>,
+    /// What proposers draw from [default: `run.seed` of the settings].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Make no checkpoints: nothing can be rolled back.
+    #[arg(long)]
+    pub(crate) no_checkpoints: bool,
+    /// Leave a refused candidate in the workspace and end the run.
+    #[arg(long)]
+    pub(crate) no_rollback: bool,
+    /// Refuse to run unless the sandbox enforces all its walls here.
+    #[arg(long)]
+    pub(crate) require_sandbox: bool,
+    /// Show the plan and check the settings, and run nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArguments {
+    /// Show only the newest so many.
+    #[arg(short = 'n', long)]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    /// The iteration, or its version: `7` or `v7`.
+    pub(crate) iteration: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArguments {
+    /// A version, a checkpoint id, or the beginning of one.
+    pub(crate) from: String,
+    /// The same [default: the workspace as it is].
+    pub(crate) to: Option<String>,
+    /// Only list the paths.
+    #[arg(long)]
+    pub(crate) name_only: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    /// Where to write the page.
+    #[arg(short, long, default_value = "evoseal-report.html")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArguments {
+    /// A version, a checkpoint id or the beginning of one, or `parent` [default: the last accepted version].
+    pub(crate) target: Option<String>,
+    /// Why, for the record.
+    #[arg(long, default_value = "manual rollback")]
+    pub(crate) reason: String,
+    /// List what would change, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointCommand {
+    /// Capture the workspace.
+    Create {
+        /// The version's name [default: `manual-` and the time].
+        version: Option<String>,
+        /// A sentence about it.
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// List all checkpoints, oldest first.
+    List,
+    /// Show one checkpoint and its entries.
+    Show {
+        /// A version, an id, or the beginning of one.
+        checkpoint: String,
+        /// Print the content of this file instead.
+        #[arg(long, value_name = "PATH")]
+        file: Option<String>,
+    },
+    /// List what differs between two checkpoints.
+    Diff {
+        /// A version, an id, or the beginning of one.
+        from: String,
+        /// The same.
+        to: String,
+    },
+    /// Write a checkpoint into a folder.
+    Restore {
+        /// A version, an id, or the beginning of one.
+        checkpoint: String,
+        /// The folder; it must be empty or missing.
+        target: PathBuf,
+        /// Make a folder that is not empty equal to the checkpoint.
+        #[arg(long)]
+        in_place: bool,
+        /// List what would change, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Read everything and list all damage.
+    Verify {
+        /// Only these [default: all].
+        checkpoints: Vec<String>,
+    },
+    /// Keep a checkpoint whatever clean-up says.
+    Pin {
+        /// A version, an id, or the beginning of one.
+        checkpoint: String,
+        /// Why.
+        #[arg(long, default_value = "pinned by hand")]
+        reason: String,
+        /// Take the pin back.
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Delete checkpoints.
+    Delete {
+        /// Versions, ids, or the beginnings of some.
+        #[arg(required = true)]
+        checkpoints: Vec<String>,
+        /// List what would be deleted, and delete nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Counts and sizes.
+    Stats,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BaselineCommand {
+    /// Give a version a name under which later versions are compared with it.
+    Set {
+        /// The name.
+        name: String,
+        /// The version [default: the last accepted one].
+        version: Option<String>,
+    },
+    /// List the named versions.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MetricsCommand {
+    /// Record values of one metric of a version.
+    Record {
+        /// The version.
+        version: String,
+        /// The metric.
+        metric: String,
+        /// The values.
+        #[arg(required = true, allow_negative_numbers = true)]
+        values: Vec<f64>,
+        /// The unit.
+        #[arg(long, default_value = "")]
+        unit: String,
+        /// The harmful direction: `increase` or `decrease`.
+        #[arg(long, value_enum)]
+        direction: HarmfulDirection,
+    },
+    /// Import records from a file that `export` wrote, or from CSV.
+    Import {
+        /// The file; its ending says the format: .csv or .jsonl.
+        file: PathBuf,
+    },
+    /// Show a metric over the versions.
+    History {
+        /// The metric [default: list all metrics].
+        metric: Option<String>,
+        /// Only accepted versions.
+        #[arg(long)]
+        accepted: bool,
+    },
+    /// Compare two versions, metric by metric.
+    Compare {
+        /// The old version.
+        old: String,
+        /// The new version.
+        new: String,
+    },
+    /// Write all records to a file.
+    Export {
+        /// The file; its ending says the format: .csv or .jsonl.
+        file: PathBuf,
+    },
+}
+
+/// The direction of change that is harmful.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum HarmfulDirection {
+    /// A rise is harmful, as for time.
+    Increase,
+    /// A fall is harmful, as for accuracy.
+    Decrease,
+}
+
+impl From<HarmfulDirection> for evoseal_types::Direction {
+    fn from(direction: HarmfulDirection) -> Self {
+        match direction {
+            HarmfulDirection::Increase => Self::Increase,
+            HarmfulDirection::Decrease => Self::Decrease,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DetectCommand {
+    /// Find change points, anomalies and the trend in series of numbers.
+    Series {
+        /// CSV files (`index,value` or `time,value`, header optional) or JSON lines.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The column to read, by name or zero-based number [default: the last].
+        #[arg(long)]
+        column: Option<String>,
+        /// Split each file into one series per value of this column.
+        #[arg(long, value_name = "COLUMN")]
+        group_by: Option<String>,
+        /// The harmful direction: only then is an outlier an anomaly [default: both].
+        #[arg(long, value_enum)]
+        direction: Option<HarmfulDirection>,
+    },
+    /// Compare two sets of values, or many from a file.
+    Compare {
+        /// A file of JSON lines `{"id", "baseline", "candidate", "direction", "threshold", "paired", "alpha"}`.
+        #[arg(long, value_name = "FILE")]
+        batch: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    /// How many checkpoints to keep, besides those that a rollback may need [default: `safety.checkpoints.max_checkpoints`].
+    #[arg(long)]
+    pub(crate) keep: Option<usize>,
+    /// List what would be deleted, and delete nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}

@@ -1,0 +1,130 @@
+//! `evoseal run`.
+
+use std::sync::Arc;
+
+use evoseal_pipeline::{Cancellation, RunOptions, RunReport, StopReason};
+use evoseal_sandbox::Sandbox;
+
+use crate::args::RunArguments;
+use crate::commands::history;
+use crate::failure::{Exit, Result};
+use crate::output::Output;
+use crate::progress::RunProgress;
+use crate::project::{Project, Stores};
+
+pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: &Output) -> Result<Exit> {
+    let settings = &project.loaded.settings;
+    let options = RunOptions {
+        iterations: arguments.iterations.unwrap_or(settings.run.iterations),
+        enable_checkpoints: settings.safety.auto_checkpoint && !arguments.no_checkpoints,
+        enable_auto_rollback: settings.safety.auto_rollback && !arguments.no_rollback,
+        seed: arguments.seed.unwrap_or(settings.run.seed),
+    };
+    check_sandbox(arguments, project, output)?;
+    let stores = project.stores()?;
+    if arguments.dry_run {
+        return plan(project, &stores, options, output);
+    }
+    let report = execute(project, &stores, options, output).await?;
+    let state = project.run_state()?;
+    let rows = history::of(project, &state, None)?;
+    output.data(&report, || {
+        let table = evoseal_report::iteration_table(&rows, history::table_options(output));
+        format!(
+            "{table}\n{}\n{}",
+            evoseal_report::gain_summary(&rows, history::table_options(output)),
+            ending(&report)
+        )
+    });
+    Ok(exit_of(&report))
+}
+
+/// Runs iterations with a progress bar; Ctrl-C ends the run cleanly, a second one at once.
+pub(crate) async fn execute(
+    project: &Project,
+    stores: &Stores,
+    options: RunOptions,
+    output: &Output,
+) -> Result<RunReport> {
+    let cancellation = Cancellation::default();
+    let watcher = tokio::spawn(watch_interrupt(cancellation.clone(), *output));
+    let observer = Arc::new(RunProgress::new(*output));
+    let pipeline = project.pipeline(stores, observer, cancellation)?;
+    let report = pipeline.run(options).await;
+    watcher.abort();
+    Ok(report?)
+}
+
+/// Turns Ctrl-C into a clean end; the next one ends the process, and the next start recovers.
+async fn watch_interrupt(cancellation: Cancellation, output: Output) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    output.say("interrupted: returning the workspace to the accepted version; press again to end at once");
+    cancellation.cancel();
+    if tokio::signal::ctrl_c().await.is_ok() {
+        output.say("ended; the next start of any evoseal run puts the workspace in order");
+        std::process::exit(Exit::Interrupted as i32);
+    }
+}
+
+/// Says which walls do not hold; refuses where all are required.
+fn check_sandbox(arguments: &RunArguments, project: &Project, output: &Output) -> Result<()> {
+    let capabilities = project.sandbox().capabilities();
+    let missing: Vec<&str> =
+        capabilities.walls.iter().filter(|wall| !wall.enforced).map(|wall| wall.name.as_str()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if arguments.require_sandbox || project.loaded.settings.sandbox.require {
+        let missing = missing.iter().map(|name| (*name).to_owned()).collect();
+        return Err(evoseal_sandbox::Error::NotEnforced { missing }.into());
+    }
+    output.say(format!("not enforced on this machine: {}; `evoseal doctor` says why", missing.join(", ")));
+    Ok(())
+}
+
+/// What a run would do.
+fn plan(project: &Project, stores: &Stores, options: RunOptions, output: &Output) -> Result<Exit> {
+    let observer = Arc::new(RunProgress::new(*output));
+    project.pipeline(stores, observer, Cancellation::default())?;
+    let state = project.run_state()?;
+    let incumbent = state.incumbent.as_ref().map(|(version, _)| version.version_id.to_string());
+    let value = serde_json::json!({
+        "workspace": project.root,
+        "options": options,
+        "incumbent": incumbent,
+        "next_iteration": state.next_iteration(),
+        "unfinished_iteration": state.in_flight.as_ref().map(|flight| flight.iteration),
+    });
+    output.data(&value, || {
+        let from = incumbent.map_or("the workspace as it is, once it passes".to_owned(), |version| version);
+        let first = state.next_iteration();
+        format!(
+            "would run {} iterations from number {first} in {}, starting from {from}\nthe settings are valid; nothing was run",
+            options.iterations,
+            project.root.display()
+        )
+    });
+    Ok(Exit::Done)
+}
+
+/// Why a run ended, and what was not protected.
+fn ending(report: &RunReport) -> String {
+    let mut text = format!("The run ended: {}.", report.stop_reason);
+    for line in &report.unprotected {
+        text.push_str("\nNot protected: ");
+        text.push_str(line);
+    }
+    text
+}
+
+/// The exit code of a finished run.
+fn exit_of(report: &RunReport) -> Exit {
+    match report.stop_reason {
+        StopReason::Interrupted => Exit::Interrupted,
+        StopReason::NotRolledBack { .. } | StopReason::ConsecutiveFailures { .. } => Exit::Found,
+        _ if report.results.iter().any(|result| !result.version_accepted) => Exit::Found,
+        _ => Exit::Done,
+    }
+}

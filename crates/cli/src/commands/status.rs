@@ -1,0 +1,73 @@
+//! `evoseal status`.
+
+use evoseal_checkpoint::CheckpointStore;
+use evoseal_rollback::Rollback;
+use evoseal_safety::SafetyGate;
+
+use crate::commands::history;
+use crate::failure::{Exit, Result};
+use crate::output::Output;
+use crate::project::Project;
+
+pub(crate) async fn run(project: &Project, output: &Output) -> Result<Exit> {
+    if !project.has_state() {
+        let value = serde_json::json!({ "workspace": project.root, "runs": 0 });
+        output.data(&value, || format!("{}: no run yet; `evoseal run` starts one", project.root.display()));
+        return Ok(Exit::Done);
+    }
+    let state = project.run_state()?;
+    let stores = project.stores()?;
+    let safety = stores.gate.get_safety_status().await?;
+    let incumbent = state.incumbent.as_ref().map(|(version, _)| version.clone());
+    let tree = stores.checkpoints.tree_digest(&project.root).await?;
+    let holds_incumbent = match incumbent.as_ref().and_then(|version| version.checkpoint) {
+        Some(checkpoint) => Some(stores.checkpoints.load(checkpoint).await?.tree == tree),
+        None => None,
+    };
+    let rollback = stores.rollback.statistics().await?;
+    let value = serde_json::json!({
+        "workspace": project.root,
+        "incumbent": incumbent,
+        "workspace_holds_incumbent": holds_incumbent,
+        "iterations": state.finished.len(),
+        "unfinished_iteration": state.in_flight.as_ref().map(|flight| flight.iteration),
+        "last_run_ended": state.run_ended,
+        "safety": safety,
+        "rollback": rollback,
+    });
+    output.data(&value, || {
+        let mut lines = vec![format!("workspace    {}", project.root.display())];
+        let version =
+            incumbent.as_ref().map_or("none yet".to_owned(), |version| version.version_id.to_string());
+        let holds = match holds_incumbent {
+            Some(true) => " (the workspace holds it)",
+            Some(false) => " (the workspace differs from it; `evoseal diff` shows how)",
+            None => "",
+        };
+        lines.push(format!("accepted     {version}{holds}"));
+        if let Some(flight) = &state.in_flight {
+            lines.push(format!("unfinished   iteration {}; `evoseal run` goes on with it", flight.iteration));
+        }
+        if let Some((at, reason)) = &state.run_ended {
+            lines.push(format!("last run     ended {}: {reason}", history::time(*at)));
+        }
+        if let Ok(rows) = history::of(project, &state, None) {
+            lines.push(evoseal_report::status_lines(&rows, history::table_options(output)));
+        }
+        lines.push(format!(
+            "checkpoints  {}, {:.1} MiB",
+            safety.checkpoint_manager.total_checkpoints, safety.checkpoint_manager.total_size_mb
+        ));
+        let rate =
+            rollback.success_rate.map_or(String::new(), |rate| format!(", {:.0} % successful", rate * 100.0));
+        lines.push(format!(
+            "rollbacks    {} ({} automatic, {} manual, {} recovery){rate}",
+            rollback.total_rollbacks,
+            rollback.auto_rollbacks,
+            rollback.manual_rollbacks,
+            rollback.recovery_rollbacks
+        ));
+        lines.join("\n")
+    });
+    Ok(Exit::Done)
+}

@@ -1,0 +1,257 @@
+//! The composition root: which implementation stands behind each trait, and where each keeps its files.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterProposer};
+use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, CheckpointStore};
+use evoseal_metrics::{MemoryMetricStore, MetricStore, MetricsTracker};
+use evoseal_pipeline::{
+    Cancellation, ConsecutiveFailures, EvolutionPipeline, Journal, Observer, PipelineParts, Proposer,
+    RunState, TimeLimit,
+};
+use evoseal_regression::RegressionDetector;
+use evoseal_rollback::{Rollback, RollbackManager};
+use evoseal_safety::{FileAuditLog, SafetyIntegration, SafetySwitches, StandardPolicy};
+use evoseal_sandbox::{EditScope, EditSize, EnvironmentPolicy, Guard, LinuxSandbox, ProtectedPaths, Sandbox};
+use evoseal_types::{Clock, SystemClock};
+
+use crate::args::GlobalArguments;
+use crate::failure::{Failure, Result};
+use crate::settings::{FILE_NAME, LoadedSettings, ProposerKind};
+
+/// The folder in the workspace that holds everything of ours.
+const STATE_FOLDER: &str = ".evoseal";
+
+/// A folder with an `evoseal.toml`.
+#[derive(Debug)]
+pub(crate) struct Project {
+    pub(crate) root: PathBuf,
+    pub(crate) loaded: LoadedSettings,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The parts that survive between commands.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    pub(crate) checkpoints: Arc<CheckpointManager>,
+    pub(crate) metrics: Arc<dyn MetricStore>,
+    pub(crate) rollback: Arc<RollbackManager>,
+    pub(crate) gate: Arc<SafetyIntegration>,
+}
+
+impl Project {
+    /// The project that the command line means.
+    pub(crate) fn find(global: &GlobalArguments) -> Result<Self> {
+        let start = start_directory(global)?;
+        Self::open(LoadedSettings::find(&start)?)
+    }
+
+    /// The project with these settings.
+    pub(crate) fn open(loaded: LoadedSettings) -> Result<Self> {
+        let root = loaded.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let root = root.canonicalize().map_err(|error| Failure::io("find", &root, &error))?;
+        Ok(Self { root, loaded, clock: Arc::new(SystemClock::new()) })
+    }
+
+    /// The folder for everything of ours.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        self.root.join(STATE_FOLDER)
+    }
+
+    fn checkpoint_directory(&self) -> PathBuf {
+        self.root.join(&self.loaded.settings.safety.checkpoints.checkpoint_dir)
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.root.join(&self.loaded.settings.metrics.storage_path)
+    }
+
+    fn audit_path(&self) -> PathBuf {
+        self.state_directory().join("audit.jsonl")
+    }
+
+    /// What the journal says. Nothing is written.
+    pub(crate) fn run_state(&self) -> Result<RunState> {
+        let entries = Journal::read(&EvolutionPipeline::journal_path(&self.state_directory()))?;
+        Ok(RunState::replay(&entries))
+    }
+
+    /// Whether there is a store at all: before the first run there is nothing to show.
+    pub(crate) fn has_state(&self) -> bool {
+        self.checkpoint_directory().exists()
+    }
+
+    /// Opens everything that survives between commands, creating what is missing.
+    pub(crate) fn stores(&self) -> Result<Stores> {
+        let state = self.state_directory();
+        create_folder(&state)?;
+        // A workspace under version control must not commit our folder.
+        let ignore = state.join(".gitignore");
+        if !ignore.exists() {
+            std::fs::write(&ignore, "*\n").map_err(|error| Failure::io("write", &ignore, &error))?;
+        }
+        let settings = &self.loaded.settings;
+        // Retention is the safety layer's task here: it knows which versions a rollback may need.
+        let checkpoint_settings =
+            CheckpointSettings { auto_cleanup: false, ..settings.safety.checkpoints.clone() };
+        let checkpoints = Arc::new(
+            CheckpointManager::builder()
+                .settings(checkpoint_settings)
+                .directory(self.checkpoint_directory())
+                .clock(Arc::clone(&self.clock))
+                .open_or_create()?,
+        );
+        let metrics: Arc<dyn MetricStore> = if settings.metrics.enabled {
+            let path = self.metrics_path();
+            create_folder(&path)?;
+            Arc::new(MetricsTracker::open(&path)?)
+        } else {
+            Arc::new(MemoryMetricStore::default())
+        };
+        let store: Arc<dyn CheckpointStore> = Arc::clone(&checkpoints) as Arc<dyn CheckpointStore>;
+        let rollback = Arc::new(
+            RollbackManager::builder(
+                Arc::clone(&store),
+                &self.root,
+                state.join("rollback"),
+                Arc::clone(&self.clock),
+            )
+            .settings(settings.safety.rollback.clone())
+            .store_directory(self.checkpoint_directory())
+            .build()?,
+        );
+        let gate = self.gate(store, Arc::clone(&metrics), Arc::clone(&rollback) as Arc<dyn Rollback>)?;
+        Ok(Stores { checkpoints, metrics, rollback, gate: Arc::new(gate) })
+    }
+
+    fn gate(
+        &self,
+        checkpoints: Arc<dyn CheckpointStore>,
+        metrics: Arc<dyn MetricStore>,
+        rollback: Arc<dyn Rollback>,
+    ) -> Result<SafetyIntegration> {
+        let settings = &self.loaded.settings;
+        let detector = RegressionDetector::new(&settings.safety.detector(&settings.validation))?;
+        let audit = FileAuditLog::new(self.audit_path(), Arc::clone(&self.clock));
+        let policy = StandardPolicy::new(settings.safety.policy(&settings.validation))?;
+        let builder = SafetyIntegration::builder(
+            checkpoints,
+            metrics,
+            Arc::new(detector),
+            Arc::new(audit),
+            Arc::clone(&self.clock),
+        );
+        Ok(builder
+            .switches(SafetySwitches::from(&settings.safety))
+            .policy(Arc::new(policy))
+            .rollback(rollback)
+            .build())
+    }
+
+    /// The sandbox on this machine.
+    pub(crate) fn sandbox(&self) -> LinuxSandbox {
+        LinuxSandbox::detect()
+    }
+
+    /// What starts commands: the sandbox, what they see of the environment, and what they must not read.
+    fn launcher(&self, sandbox: Arc<dyn Sandbox>) -> Result<Launcher> {
+        let extra = &self.loaded.settings.sandbox.pass_environment;
+        let allowed =
+            evoseal_sandbox::ENVIRONMENT_DEFAULT.iter().copied().chain(extra.iter().map(String::as_str));
+        let environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        let environment = EnvironmentPolicy::new(allowed)?.build(&environment);
+        let hidden =
+            vec![self.checkpoint_directory(), self.metrics_path(), self.state_directory().join("rollback")];
+        Ok(Launcher::new(sandbox).with_environment(environment).with_hidden(hidden))
+    }
+
+    /// The rules about edits. Protected paths are pinned as they are now.
+    fn guards(&self) -> Result<Vec<Arc<dyn Guard>>> {
+        let settings = &self.loaded.settings;
+        let protected = settings.edit.protected.iter().map(String::as_str).chain([FILE_NAME]);
+        let mut guards: Vec<Arc<dyn Guard>> = vec![Arc::new(ProtectedPaths::pin(&self.root, protected)?)];
+        if settings.safety.safety_checks_enabled {
+            guards.push(Arc::new(EditScope::new(&settings.edit.allowed_patterns)?));
+            guards.push(Arc::new(EditSize::new(settings.edit.max_files, settings.edit.max_bytes)));
+        }
+        Ok(guards)
+    }
+
+    /// The loop.
+    pub(crate) fn pipeline(
+        &self,
+        stores: &Stores,
+        observer: Arc<dyn Observer>,
+        cancellation: Cancellation,
+    ) -> Result<EvolutionPipeline> {
+        let settings = &self.loaded.settings;
+        let launcher = self.launcher(Arc::new(self.sandbox()))?;
+        let proposer: Arc<dyn Proposer> = match settings.propose.kind()? {
+            ProposerKind::Command(command) => {
+                require_program(&command.command, "propose.command")?;
+                Arc::new(CommandProposer::new(command, launcher.clone())?)
+            }
+            ProposerKind::Parameters(parameters) => Arc::new(ParameterProposer::new(parameters)?),
+        };
+        let parts = PipelineParts {
+            workspace: self.root.clone(),
+            state_directory: self.state_directory(),
+            proposer,
+            evaluator: Arc::new(CommandEvaluator::new(settings.evaluate.clone(), launcher)?),
+            gate: Arc::clone(&stores.gate) as _,
+            checkpoints: Arc::clone(&stores.checkpoints) as _,
+            clock: Arc::clone(&self.clock),
+        };
+        let mut builder = EvolutionPipeline::builder(parts)
+            .observer(observer)
+            .cancellation(cancellation)
+            .configuration(self.configuration())
+            .stop_condition(Arc::new(ConsecutiveFailures(settings.run.max_consecutive_rejections)));
+        if let Some(limit) = settings.run.time_limit() {
+            builder = builder.stop_condition(Arc::new(TimeLimit(limit)));
+        }
+        if let Some(objective) = &settings.objective {
+            builder = builder.objective(objective.clone());
+        }
+        for guard in self.guards()? {
+            builder = builder.guard(guard);
+        }
+        Ok(builder.build())
+    }
+
+    /// The settings file as each checkpoint records it.
+    fn configuration(&self) -> BTreeMap<String, String> {
+        self.loaded.written.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
+    }
+}
+
+/// The folder that the command line means.
+pub(crate) fn start_directory(global: &GlobalArguments) -> Result<PathBuf> {
+    let start = global.directory.clone().unwrap_or_else(|| PathBuf::from("."));
+    start.canonicalize().map_err(|error| Failure::io("open", &start, &error))
+}
+
+/// Creates a folder and those above it.
+fn create_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|error| Failure::io("create", path, &error))
+}
+
+/// Says that a program is missing before anything is evaluated.
+pub(crate) fn require_program(command: &evoseal_adapters::CommandLine, key: &str) -> Result<()> {
+    let words = command.words();
+    let Some(program) = words.first() else { return Ok(()) };
+    let found = if program.contains('/') {
+        true
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    };
+    if found {
+        return Ok(());
+    }
+    Err(Failure::environment(format!("program {program:?} of `{key}` was not found"))
+        .hint(format!("install it, put its folder on PATH, or change `{key}` in {FILE_NAME}")))
+}

@@ -1,0 +1,174 @@
+//! The database file: crashes, several users, strangers.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use evoseal_metrics::{Error, MetricStore, MetricsSettings, MetricsTracker, NewRecord, RecordFilter};
+use evoseal_types::{Direction, ErrorClass, MetricSamples, MetricSpec, Timestamp};
+
+fn record(version: &str, values: &[f64]) -> NewRecord {
+    let spec = MetricSpec::new("latency", "ms", Direction::Increase).unwrap();
+    NewRecord {
+        version_id: version.parse().unwrap(),
+        recorded_at: Timestamp::from_unix_ns(7),
+        metrics: vec![MetricSamples::independent(spec, values)],
+        test_results: Vec::new(),
+        tags: BTreeMap::new(),
+    }
+}
+
+async fn count(tracker: &MetricsTracker) -> usize {
+    tracker.records(&RecordFilter::default()).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn a_directory_means_the_database_within() {
+    let folder = tempfile::tempdir().unwrap();
+    let existing = MetricsTracker::open(folder.path()).await.unwrap();
+    assert_eq!(existing.path(), folder.path().join("metrics.db"));
+    let planned = MetricsTracker::open(folder.path().join("a/metrics/")).await.unwrap();
+    assert_eq!(planned.path(), folder.path().join("a/metrics/metrics.db"));
+    let file = MetricsTracker::open(folder.path().join("b/file:x?mode=memory")).await.unwrap();
+    assert!(file.path().is_file(), "a path that looks like a URI is a path");
+}
+
+#[tokio::test]
+async fn settings_choose_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let default = folder.path().join("default.db");
+    let off: MetricsSettings = toml::from_str("enabled = false").unwrap();
+    let store = MetricsTracker::open_configured(&off, &default).await.unwrap();
+    store.append(record("v1", &[1.0])).await.unwrap();
+    assert!(!default.exists(), "switched off, nothing is written");
+    MetricsTracker::open_configured(&MetricsSettings::default(), &default).await.unwrap();
+    assert!(default.exists());
+    let chosen =
+        MetricsSettings { storage_path: Some(folder.path().to_owned()), ..MetricsSettings::default() };
+    MetricsTracker::open_configured(&chosen, &default).await.unwrap();
+    assert!(folder.path().join("metrics.db").exists());
+    assert!(toml::from_str::<MetricsSettings>("storage = 1").is_err());
+}
+
+/// Copies the database as a crash at this moment would leave it, the write-ahead log included.
+fn copy_as_after_a_crash(from: &Path, to: &Path) {
+    for file in ["metrics.db", "metrics.db-wal"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_crash_costs_no_session_that_was_acknowledged_and_keeps_no_half() {
+    let (folder, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let tracker = MetricsTracker::open(folder.path()).await.unwrap();
+    for i in 0..5 {
+        tracker.append(record("v1", &[f64::from(i); 100])).await.unwrap();
+    }
+    tracker.set_accepted(&"v1".parse().unwrap(), true).await.unwrap();
+    copy_as_after_a_crash(folder.path(), crashed.path());
+    let reopened = MetricsTracker::open(crashed.path()).await.unwrap();
+    let all = RecordFilter::default();
+    assert_eq!(reopened.records(&all).await.unwrap(), tracker.records(&all).await.unwrap());
+    assert_eq!(reopened.append(record("v2", &[1.0])).await.unwrap(), 6);
+}
+
+#[tokio::test]
+async fn a_write_ahead_log_torn_at_any_place_leaves_whole_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracker = MetricsTracker::open(folder.path()).await.unwrap();
+    for i in 0..4 {
+        tracker.append(record("v1", &[f64::from(i); 50])).await.unwrap();
+    }
+    let log = std::fs::read(folder.path().join("metrics.db-wal")).unwrap();
+    let mut seen = Vec::new();
+    for part in 0..=20 {
+        let crashed = tempfile::tempdir().unwrap();
+        copy_as_after_a_crash(folder.path(), crashed.path());
+        std::fs::write(crashed.path().join("metrics.db-wal"), &log[..log.len() * part / 20]).unwrap();
+        let reopened = MetricsTracker::open(crashed.path()).await.unwrap();
+        let records = reopened.records(&RecordFilter::default()).await.unwrap();
+        for (i, stored) in (0_u32..).zip(&records) {
+            assert_eq!(stored.record, record("v1", &[f64::from(i); 50]), "torn at {part} of 20");
+        }
+        seen.push(records.len());
+    }
+    assert!(seen.is_sorted() && seen.contains(&0) && seen.last() == Some(&4), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_users_of_one_file_lose_nothing_and_share_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Arc::new(folder.path().to_owned());
+    let users = ["a", "b"].map(|id| {
+        let path = Arc::clone(&path);
+        tokio::spawn(async move {
+            // Opened here, so that creating races as well.
+            let tracker = MetricsTracker::open(path.as_path()).await.unwrap();
+            let mut given = Vec::new();
+            for _ in 0..20 {
+                given.push(tracker.append(record(id, &[1.0])).await.unwrap());
+            }
+            given
+        })
+    });
+    let mut given = Vec::new();
+    for user in users {
+        given.extend(user.await.unwrap());
+    }
+    given.sort_unstable();
+    assert_eq!(given, (1..=40).collect::<Vec<_>>());
+    assert_eq!(count(&MetricsTracker::open(path.as_path()).await.unwrap()).await, 40);
+}
+
+#[tokio::test]
+async fn files_of_others_and_of_the_future_are_refused_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.db");
+    let strangers: [(&str, &str); 3] = [
+        ("CREATE TABLE t (x)", "application id 0x0"),
+        ("PRAGMA application_id = 77", "application id 0x4d"),
+        ("PRAGMA application_id = 0x45564D54; PRAGMA user_version = 2", "format 2"),
+    ];
+    for (sql, expected) in strangers {
+        rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let error = MetricsTracker::open(&path).await.unwrap_err();
+        assert!(matches!(&error, Error::Format { found, .. } if found == expected), "{error}");
+        assert_eq!(error.class(), ErrorClass::Unsupported);
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{sql}");
+        std::fs::remove_file(&path).unwrap();
+    }
+    std::fs::write(
+        &path,
+        "this is a text file, not a database, and long enough to be read as one".repeat(20),
+    )
+    .unwrap();
+    assert!(matches!(MetricsTracker::open(&path).await, Err(Error::Format { .. })));
+}
+
+#[tokio::test]
+async fn damaged_rows_are_errors_that_name_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracker = MetricsTracker::open(folder.path()).await.unwrap();
+    tracker.append(record("v1", &[1.0])).await.unwrap();
+    let damage = rusqlite::Connection::open(tracker.path()).unwrap();
+    for (sql, expected) in [
+        ("UPDATE samples SET samples = x'0102'", "2 bytes"),
+        ("UPDATE samples SET samples = x''; UPDATE records SET tags = '{'", "record 1"),
+    ] {
+        damage.execute_batch(sql).unwrap();
+        let error = tracker.records(&RecordFilter::default()).await.unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(expected) && message.contains("metrics.db"), "{message}");
+        assert_eq!(error.class(), ErrorClass::Corrupt);
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_written_is_the_environments() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let error = MetricsTracker::open(folder.path().join("file/metrics.db")).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Environment, "{error}");
+}

@@ -1,0 +1,149 @@
+//! A store that a suite stands in the way of.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use evoseal_checkpoint::{
+    Checkpoint, CheckpointHandle, CheckpointStatistics, CheckpointStore, DeleteReport, Entry, Error,
+    NewCheckpoint, RestoreMode, RestoreReport, Result, Source, VerifyReport,
+};
+use evoseal_types::{CheckpointId, Digest, EntryPath};
+
+/// Passes everything on, except that some checkpoints are damaged and that it can die in the middle of a restore.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    inner: Arc<dyn CheckpointStore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    damaged: BTreeSet<CheckpointId>,
+    restored: Vec<CheckpointId>,
+    dies_in_restore: bool,
+    is_dead: bool,
+}
+
+impl Watched {
+    pub(crate) fn new(inner: Arc<dyn CheckpointStore>) -> Self {
+        Self { inner, state: Mutex::default() }
+    }
+
+    pub(crate) fn damage(&self, id: CheckpointId) {
+        self.state().damaged.insert(id);
+    }
+
+    /// The checkpoints whose restore was begun.
+    pub(crate) fn restored(&self) -> Vec<CheckpointId> {
+        self.state().restored.clone()
+    }
+
+    /// The next restore changes something and then unwinds, and so does every later call: the process is dead.
+    pub(crate) fn die_in_restore(&self) {
+        self.state().dies_in_restore = true;
+    }
+
+    /// Works again: the process was started anew.
+    pub(crate) fn revive(&self) {
+        let mut state = self.state();
+        (state.dies_in_restore, state.is_dead) = (false, false);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> &dyn CheckpointStore {
+        if self.state().is_dead {
+            die();
+        }
+        &*self.inner
+    }
+
+    fn whole(&self, id: CheckpointId) -> Result<&dyn CheckpointStore> {
+        let store = self.live();
+        if self.state().damaged.contains(&id) {
+            let problem = "the conformance suite damaged it".to_owned();
+            return Err(Error::Damaged { object: id.short(), problem });
+        }
+        Ok(store)
+    }
+}
+
+fn die() -> ! {
+    // Not `panic!`: nothing went wrong that should be printed.
+    std::panic::resume_unwind(Box::new("the process was killed"))
+}
+
+#[async_trait]
+impl CheckpointStore for Watched {
+    async fn create(&self, source: Source, details: NewCheckpoint) -> Result<CheckpointHandle> {
+        self.live().create(source, details).await
+    }
+
+    async fn list(&self) -> Result<Vec<Checkpoint>> {
+        self.live().list().await
+    }
+
+    async fn load(&self, id: CheckpointId) -> Result<Checkpoint> {
+        self.live().load(id).await
+    }
+
+    async fn entries(&self, id: CheckpointId) -> Result<Vec<Entry>> {
+        self.whole(id)?.entries(id).await
+    }
+
+    async fn read_file(&self, id: CheckpointId, path: &EntryPath) -> Result<Vec<u8>> {
+        self.whole(id)?.read_file(id, path).await
+    }
+
+    async fn plan_restore(
+        &self,
+        id: CheckpointId,
+        target: &Path,
+        mode: RestoreMode,
+    ) -> Result<RestoreReport> {
+        self.whole(id)?.plan_restore(id, target, mode).await
+    }
+
+    async fn restore(&self, id: CheckpointId, target: &Path, mode: RestoreMode) -> Result<RestoreReport> {
+        let store = self.live();
+        let (dies, is_damaged) = {
+            let mut state = self.state();
+            state.restored.push(id);
+            state.is_dead = state.dies_in_restore;
+            (state.is_dead, state.damaged.contains(&id))
+        };
+        if dies || is_damaged {
+            let half = target.join("half-restored");
+            std::fs::write(&half, "").map_err(|source| Error::Io { action: "write", path: half, source })?;
+        }
+        if dies {
+            die();
+        }
+        self.whole(id)?;
+        store.restore(id, target, mode).await
+    }
+
+    async fn tree_digest(&self, directory: &Path) -> Result<Digest> {
+        self.live().tree_digest(directory).await
+    }
+
+    async fn delete(&self, ids: &[CheckpointId]) -> Result<DeleteReport> {
+        self.live().delete(ids).await
+    }
+
+    async fn pin(&self, id: CheckpointId, reason: Option<&str>) -> Result<()> {
+        self.live().pin(id, reason).await
+    }
+
+    async fn verify(&self, ids: &[CheckpointId]) -> Result<VerifyReport> {
+        self.live().verify(ids).await
+    }
+
+    async fn statistics(&self) -> Result<CheckpointStatistics> {
+        self.live().statistics().await
+    }
+}
