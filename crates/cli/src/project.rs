@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterProposer};
 use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, CheckpointStore};
-use evoseal_metrics::{MemoryMetricStore, MetricStore, MetricsTracker};
+use evoseal_metrics::{MetricStore, MetricsSettings, MetricsTracker};
 use evoseal_pipeline::{
     Cancellation, ConsecutiveFailures, EvolutionPipeline, Journal, Observer, PipelineParts, Proposer,
     RunState, TimeLimit,
 };
-use evoseal_regression::RegressionDetector;
+use evoseal_regression::{RegressionDetector, RegressionSettings};
 use evoseal_rollback::{Rollback, RollbackManager};
 use evoseal_safety::{FileAuditLog, SafetyIntegration, SafetySwitches, StandardPolicy};
 use evoseal_sandbox::{EditScope, EditSize, EnvironmentPolicy, Guard, LinuxSandbox, ProtectedPaths, Sandbox};
@@ -65,8 +65,16 @@ impl Project {
         self.root.join(&self.loaded.settings.safety.checkpoints.checkpoint_dir)
     }
 
+    /// The metrics database, or the folder that holds it.
     fn metrics_path(&self) -> PathBuf {
-        self.root.join(&self.loaded.settings.metrics.storage_path)
+        let written = self.loaded.settings.metrics.storage_path.as_deref();
+        self.root.join(written.unwrap_or(Path::new(".evoseal/metrics.db")))
+    }
+
+    /// The detector's settings, all sections that speak of it put together.
+    pub(crate) fn detector_settings(&self) -> RegressionSettings {
+        let settings = &self.loaded.settings;
+        settings.metrics.join(settings.safety.detector(&settings.validation))
     }
 
     fn audit_path(&self) -> PathBuf {
@@ -85,7 +93,7 @@ impl Project {
     }
 
     /// Opens everything that survives between commands, creating what is missing.
-    pub(crate) fn stores(&self) -> Result<Stores> {
+    pub(crate) async fn stores(&self) -> Result<Stores> {
         let state = self.state_directory();
         create_folder(&state)?;
         // A workspace under version control must not commit our folder.
@@ -104,13 +112,13 @@ impl Project {
                 .clock(Arc::clone(&self.clock))
                 .open_or_create()?,
         );
-        let metrics: Arc<dyn MetricStore> = if settings.metrics.enabled {
-            let path = self.metrics_path();
-            create_folder(&path)?;
-            Arc::new(MetricsTracker::open(&path)?)
-        } else {
-            Arc::new(MemoryMetricStore::default())
-        };
+        let metrics_path = self.metrics_path();
+        if let Some(folder) = metrics_path.parent() {
+            create_folder(folder)?;
+        }
+        let configured =
+            MetricsSettings { storage_path: Some(metrics_path.clone()), ..settings.metrics.clone() };
+        let metrics = MetricsTracker::open_configured(&configured, &metrics_path).await?;
         let store: Arc<dyn CheckpointStore> = Arc::clone(&checkpoints) as Arc<dyn CheckpointStore>;
         let rollback = Arc::new(
             RollbackManager::builder(
@@ -134,7 +142,7 @@ impl Project {
         rollback: Arc<dyn Rollback>,
     ) -> Result<SafetyIntegration> {
         let settings = &self.loaded.settings;
-        let detector = RegressionDetector::new(&settings.safety.detector(&settings.validation))?;
+        let detector = RegressionDetector::new(&self.detector_settings())?;
         let audit = FileAuditLog::new(self.audit_path(), Arc::clone(&self.clock));
         let policy = StandardPolicy::new(settings.safety.policy(&settings.validation))?;
         let builder = SafetyIntegration::builder(

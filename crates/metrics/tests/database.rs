@@ -172,3 +172,22 @@ async fn a_place_that_cannot_be_written_is_the_environments() {
     let error = MetricsTracker::open(folder.path().join("file/metrics.db")).await.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Environment, "{error}");
 }
+
+#[tokio::test]
+async fn a_caller_that_stops_waiting_leaves_a_whole_session_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracker = MetricsTracker::open(folder.path()).await.unwrap();
+    for _ in 0..10 {
+        tokio::select! {
+            biased;
+            _ = tracker.append(record("v1", &[1.0; 50])) => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+    drop(tracker);
+    let reopened = MetricsTracker::open(folder.path()).await.unwrap();
+    let last = reopened.append(record("v1", &[1.0; 50])).await.unwrap();
+    let records = reopened.records(&RecordFilter::default()).await.unwrap();
+    assert!((1..=11).contains(&last) && records.len() as u64 >= last, "{last} of {}", records.len());
+    assert!(records.iter().all(|stored| stored.record == record("v1", &[1.0; 50])));
+}

@@ -8,7 +8,7 @@ use crate::output::Output;
 use crate::project::Project;
 
 pub(crate) async fn run(command: &BaselineCommand, project: &Project, output: &Output) -> Result<Exit> {
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     if let BaselineCommand::Set { name, version } = command {
         let version =
             match version {

@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::project::{Project, Stores};
 
 pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: &Output) -> Result<Exit> {
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     match command {
         CheckpointCommand::Create { version, note } => {
             create(version.as_deref(), note, project, &stores, output).await

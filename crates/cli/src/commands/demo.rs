@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: &DemoArguments, output: &Output) -> Result<Ex
     lock_harness(&workdir)?;
     let path = workdir.join(FILE_NAME);
     let project = Project::open(LoadedSettings::parse(path, FILES[0].1)?)?;
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     let options =
         RunOptions { iterations: arguments.iterations, seed: arguments.seed, ..RunOptions::default() };
     let outcome = execute(&project, &stores, options, output).await?;
@@ -73,7 +73,7 @@ pub(crate) async fn run(arguments: &DemoArguments, output: &Output) -> Result<Ex
 async fn finish(project: &Project, page: &Path) -> Result<RunHistory> {
     let rows = report::write(project, page).await?;
     // The page itself lies in the workspace's folder; it is moved out of the way of the comparison.
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     let aside = project.state_directory().join("report.html");
     let io = |error: std::io::Error| Failure::io("move", page, &error);
     std::fs::rename(page, &aside).map_err(io)?;

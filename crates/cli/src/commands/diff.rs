@@ -16,7 +16,7 @@ use crate::project::{Project, Stores};
 const TEXT_BYTES_MAX: u64 = 4 << 20;
 
 pub(crate) async fn run(arguments: &DiffArguments, project: &Project, output: &Output) -> Result<Exit> {
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     let from = stores.checkpoints.resolve(&arguments.from).await?;
     let to = match &arguments.to {
         Some(text) => Some(stores.checkpoints.resolve(text).await?),

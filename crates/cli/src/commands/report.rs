@@ -19,7 +19,7 @@ pub(crate) async fn run(arguments: &ReportArguments, project: &Project, output: 
 /// Writes the page and gives the history that it shows. An older page stays as it is if the new one cannot be written.
 pub(crate) async fn write(project: &Project, path: &Path) -> Result<evoseal_report::RunHistory> {
     let state = project.run_state()?;
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     let checkpoint = state.incumbent.as_ref().and_then(|(version, _)| version.checkpoint);
     let tree = match checkpoint {
         Some(checkpoint) => Some(stores.checkpoints.load(checkpoint).await?.tree),

@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::project::Project;
 
 pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output: &Output) -> Result<Exit> {
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     let target = match arguments.target.as_deref() {
         None => Target::LastKnownGood,
         Some("parent") => Target::Parent,

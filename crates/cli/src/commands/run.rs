@@ -21,7 +21,7 @@ pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: &Ou
         seed: arguments.seed.unwrap_or(settings.run.seed),
     };
     check_sandbox(arguments, project, output)?;
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     if arguments.dry_run {
         return plan(project, &stores, options, output);
     }

@@ -16,7 +16,7 @@ pub(crate) async fn run(project: &Project, output: &Output) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let state = project.run_state()?;
-    let stores = project.stores()?;
+    let stores = project.stores().await?;
     let safety = stores.gate.get_safety_status().await?;
     let incumbent = state.incumbent.as_ref().map(|(version, _)| version.clone());
     let tree = stores.checkpoints.tree_digest(&project.root).await?;

@@ -16,7 +16,7 @@ use crate::{Interval, Result};
 ///
 /// Assumes independent samples; pairs are not used (a positive dependence within pairs makes the interval conservative).
 /// An outlier moves the interval by at most one rank, and nothing about normality is assumed. It needs more values than
-/// [`TInterval`](super::TInterval): four on each side for a level of 0.95, eight for 0.999. Two constant sides are compared
+/// [`TInterval`](super::TInterval): four on each side for a level of 0.95, seven for 0.999. Two constant sides are compared
 /// exactly, method `exact`.
 ///
 /// ```
