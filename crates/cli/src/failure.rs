@@ -149,7 +149,6 @@ impl From<evoseal_pipeline::Error> for Failure {
     fn from(error: evoseal_pipeline::Error) -> Self {
         use evoseal_pipeline::Error;
         let hint = match &error {
-            Error::Safety(_) | Error::Checkpoint(_) | Error::Guard(_) => None,
             Error::BaselineFailed { .. } => Some(
                 "nothing was changed; make the test command of evoseal.toml pass on the present state first",
             ),

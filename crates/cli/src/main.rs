@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             return Exit::Environment.into();
         }
     };
-    match runtime.block_on(commands::run(&arguments, &output)) {
+    match runtime.block_on(commands::run(&arguments, output)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output.failure(&failure);

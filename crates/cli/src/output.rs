@@ -41,20 +41,18 @@ impl Output {
     }
 
     /// Prints a result: `value` as JSON if asked, else `text`.
-    pub(crate) fn data<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) {
+    pub(crate) fn data<T: Serialize + ?Sized>(self, value: &T, text: impl FnOnce() -> String) {
         let printed = if self.json {
             serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
         } else {
             text()
         };
-        let mut stdout = std::io::stdout().lock();
-        // A reader that has gone away, such as `head`, is no error of ours.
         let end = if printed.ends_with('\n') || printed.is_empty() { "" } else { "\n" };
-        let _ = write!(stdout, "{printed}{end}").and_then(|()| stdout.flush());
+        print_bytes(format!("{printed}{end}").as_bytes());
     }
 
     /// Prints a list of results: one line of JSON each if asked, else as `text` says.
-    pub(crate) fn lines<T: Serialize>(&self, values: &[T], text: impl Fn(&T) -> String) {
+    pub(crate) fn lines<T: Serialize>(self, values: &[T], text: impl Fn(&T) -> String) {
         let line = |value: &T| {
             if self.json {
                 serde_json::to_string(value).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
@@ -63,24 +61,18 @@ impl Output {
             }
         };
         let printed: String = values.iter().map(|value| line(value) + "\n").collect();
-        self.bytes(printed.as_bytes());
-    }
-
-    /// Prints bytes as they are.
-    pub(crate) fn bytes(&self, bytes: &[u8]) {
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        print_bytes(printed.as_bytes());
     }
 
     /// Says something to a person.
-    pub(crate) fn say(&self, message: impl AsRef<str>) {
+    pub(crate) fn say(self, message: impl AsRef<str>) {
         if !self.quiet {
             let _ = writeln!(std::io::stderr().lock(), "{}", message.as_ref());
         }
     }
 
     /// Says what went wrong.
-    pub(crate) fn failure(&self, failure: &Failure) {
+    pub(crate) fn failure(self, failure: &Failure) {
         let mut stderr = std::io::stderr().lock();
         if self.json {
             let value = serde_json::json!({
@@ -97,4 +89,10 @@ impl Output {
             let _ = writeln!(stderr, "hint: {hint}");
         }
     }
+}
+
+/// Prints bytes as they are. A reader that has gone away, such as `head`, is no error of ours.
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }

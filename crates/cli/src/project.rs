@@ -159,11 +159,6 @@ impl Project {
             .build())
     }
 
-    /// The sandbox on this machine.
-    pub(crate) fn sandbox(&self) -> LinuxSandbox {
-        LinuxSandbox::detect()
-    }
-
     /// What starts commands: the sandbox, what they see of the environment, and what they must not read.
     fn launcher(&self, sandbox: Arc<dyn Sandbox>) -> Result<Launcher> {
         let extra = &self.loaded.settings.sandbox.pass_environment;
@@ -196,7 +191,7 @@ impl Project {
         cancellation: Cancellation,
     ) -> Result<EvolutionPipeline> {
         let settings = &self.loaded.settings;
-        let launcher = self.launcher(Arc::new(self.sandbox()))?;
+        let launcher = self.launcher(Arc::new(LinuxSandbox::detect()))?;
         let proposer: Arc<dyn Proposer> = match settings.propose.kind()? {
             ProposerKind::Command(command) => {
                 require_program(&command.command, "propose.command")?;

@@ -157,19 +157,13 @@ impl Default for EditSettings {
 }
 
 /// What commands see, and what the machine must enforce.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SandboxSettings {
     /// Names of environment variables to pass on besides the usual ones; `*` stands for anything. Default: none.
     pub(crate) pass_environment: Vec<String>,
     /// Whether to refuse to run where a wall does not hold. Default false: it is said at the start.
     pub(crate) require: bool,
-}
-
-impl Default for SandboxSettings {
-    fn default() -> Self {
-        Self { pass_environment: Vec::new(), require: false }
-    }
 }
 
 /// Settings and where they come from.
@@ -192,15 +186,15 @@ impl LoadedSettings {
                 .hint("`evoseal init` writes one; `evoseal demo` needs none"));
         };
         let text = std::fs::read_to_string(&path).map_err(|error| Failure::io("read", &path, &error))?;
-        Self::parse(path, &text)
+        Self::parse(&path, &text)
     }
 
     /// Reads settings from text.
-    pub(crate) fn parse(path: PathBuf, text: &str) -> Result<Self> {
-        let refuse = |error: toml::de::Error| settings_error::explain(&path, text, &error);
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self> {
+        let refuse = |error: toml::de::Error| settings_error::explain(path, text, &error);
         let settings: Settings = toml::from_str(text).map_err(refuse)?;
         let written: toml::Table = toml::from_str(text).map_err(refuse)?;
-        let loaded = Self { settings, path: path.clone(), written };
+        let loaded = Self { settings, path: path.to_owned(), written };
         loaded.check()?;
         Ok(loaded)
     }
@@ -235,7 +229,7 @@ mod tests {
     const LEAST: &str = "[propose]\ncommand = [\"agent\"]\n[evaluate.test]\ncommand = [\"make\", \"test\"]\nformat = \"exit_code\"\n";
 
     fn parse(text: &str) -> Result<LoadedSettings> {
-        LoadedSettings::parse(PathBuf::from(FILE_NAME), text)
+        LoadedSettings::parse(Path::new(FILE_NAME), text)
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub struct MetricSummary {
     pub spec: MetricSpec,
     /// The mean, in the metric's unit. It may be non-finite if a sample was; JSON then holds it as the text `NaN`,
     /// `inf` or `-inf`.
-    #[serde(with = "any_float")]
+    #[serde(with = "evoseal_types::any_float")]
     pub mean: f64,
     /// An interval for the mean, in the metric's unit.
     pub interval: Option<Interval>,
@@ -272,33 +272,4 @@ pub(crate) fn find_metric<'a>(
     metric: &MetricName,
 ) -> Option<&'a MetricSummary> {
     metrics.iter().find(|summary| summary.spec.name == *metric)
-}
-
-/// Floats in JSON, the non-finite ones as text.
-mod any_float {
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Number {
-        Finite(f64),
-        Text(String),
-    }
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.collect_str(value) }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        match Number::deserialize(deserializer)? {
-            Number::Finite(value) => Ok(value),
-            Number::Text(text) => match text.as_str() {
-                "NaN" => Ok(f64::NAN),
-                "inf" => Ok(f64::INFINITY),
-                "-inf" => Ok(f64::NEG_INFINITY),
-                _ => Err(de::Error::invalid_value(de::Unexpected::Str(&text), &"a number, NaN, inf or -inf")),
-            },
-        }
-    }
 }

@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::project::Project;
 
-pub(crate) async fn run(command: &BaselineCommand, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(command: &BaselineCommand, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
     if let BaselineCommand::Set { name, version } = command {
         let version =

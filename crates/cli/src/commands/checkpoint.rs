@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::project::{Project, Stores};
 
-pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
     match command {
         CheckpointCommand::Create { version, note } => {
@@ -65,7 +65,7 @@ async fn create(
     note: &str,
     project: &Project,
     stores: &Stores,
-    output: &Output,
+    output: Output,
 ) -> Result<Exit> {
     let version = match version {
         Some(version) => version.to_owned(),
@@ -92,7 +92,7 @@ async fn create(
     Ok(Exit::Done)
 }
 
-async fn list(stores: &Stores, output: &Output) -> Result<Exit> {
+async fn list(stores: &Stores, output: Output) -> Result<Exit> {
     let listed = stores.checkpoints.list().await?;
     output.data(&listed, || {
         if listed.is_empty() {
@@ -122,11 +122,11 @@ async fn list(stores: &Stores, output: &Output) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn show(text: &str, file: Option<&str>, stores: &Stores, output: &Output) -> Result<Exit> {
+async fn show(text: &str, file: Option<&str>, stores: &Stores, output: Output) -> Result<Exit> {
     let checkpoint = stores.checkpoints.resolve(text).await?;
     if let Some(file) = file {
         let content = stores.checkpoints.read_file(checkpoint.id, &EntryPath::new(file)?).await?;
-        output.bytes(&content);
+        crate::output::print_bytes(&content);
         return Ok(Exit::Done);
     }
     let entries = stores.checkpoints.entries(checkpoint.id).await?;
@@ -167,7 +167,7 @@ async fn show(text: &str, file: Option<&str>, stores: &Stores, output: &Output) 
     Ok(Exit::Done)
 }
 
-async fn diff(from: &str, to: &str, stores: &Stores, output: &Output) -> Result<Exit> {
+async fn diff(from: &str, to: &str, stores: &Stores, output: Output) -> Result<Exit> {
     let from = stores.checkpoints.resolve(from).await?;
     let to = stores.checkpoints.resolve(to).await?;
     let changed = stores.checkpoints.diff(from.id, to.id).await?;
@@ -181,7 +181,7 @@ async fn restore(
     in_place: bool,
     dry_run: bool,
     stores: &Stores,
-    output: &Output,
+    output: Output,
 ) -> Result<Exit> {
     let checkpoint = stores.checkpoints.resolve(text).await?;
     let mode = if in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
@@ -199,7 +199,7 @@ async fn restore(
     Ok(Exit::Done)
 }
 
-async fn verify(texts: &[String], stores: &Stores, output: &Output) -> Result<Exit> {
+async fn verify(texts: &[String], stores: &Stores, output: Output) -> Result<Exit> {
     let mut ids = Vec::new();
     for text in texts {
         ids.push(stores.checkpoints.resolve(text).await?.id);
@@ -228,7 +228,7 @@ async fn delete(
     dry_run: bool,
     project: &Project,
     stores: &Stores,
-    output: &Output,
+    output: Output,
 ) -> Result<Exit> {
     let mut doomed: Vec<Checkpoint> = Vec::new();
     for text in texts {

@@ -7,7 +7,7 @@ use crate::output::Output;
 use crate::project::Project;
 use crate::settings::FILE_NAME;
 
-pub(crate) fn run(project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) fn run(project: &Project, output: Output) -> Result<Exit> {
     let loaded = &project.loaded;
     let effective = serde_json::to_value(&loaded.settings)
         .and_then(|effective| Ok((effective, serde_json::to_value(&loaded.written)?)))

@@ -27,7 +27,7 @@ const FILES: [(&str, &str); 6] = [
     ("harness/tests/round_trip.rs", include_str!("../../demo/harness/tests/round_trip.rs")),
 ];
 
-pub(crate) async fn run(arguments: &DemoArguments, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(arguments: &DemoArguments, output: Output) -> Result<Exit> {
     let workdir = prepare_folder(arguments.workdir.as_deref())?;
     let source = subject_source()?;
     output.say(format!("evolving {} in {}", source.display(), workdir.display()));
@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: &DemoArguments, output: &Output) -> Result<Ex
     }
     lock_harness(&workdir)?;
     let path = workdir.join(FILE_NAME);
-    let project = Project::open(LoadedSettings::parse(path, FILES[0].1)?)?;
+    let project = Project::open(LoadedSettings::parse(&path, FILES[0].1)?)?;
     let stores = project.stores().await?;
     let options =
         RunOptions { iterations: arguments.iterations, seed: arguments.seed, ..RunOptions::default() };

@@ -18,7 +18,7 @@ use crate::output::Output;
 /// The name under which the numbers of a batch line are compared.
 const METRIC: &str = "value";
 
-pub(crate) fn run(command: &DetectCommand, output: &Output) -> Result<Exit> {
+pub(crate) fn run(command: &DetectCommand, output: Output) -> Result<Exit> {
     match command {
         DetectCommand::Series { files, column, group_by, direction } => {
             let mut reports = Vec::new();

@@ -15,7 +15,7 @@ use crate::project::{Project, Stores};
 /// Files above this size are not compared line by line.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
 
-pub(crate) async fn run(arguments: &DiffArguments, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(arguments: &DiffArguments, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
     let from = stores.checkpoints.resolve(&arguments.from).await?;
     let to = match &arguments.to {

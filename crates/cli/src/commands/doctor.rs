@@ -4,7 +4,7 @@ use evoseal_sandbox::{LinuxSandbox, Sandbox};
 use serde::Serialize;
 
 use crate::args::GlobalArguments;
-use crate::failure::{Exit, Result};
+use crate::failure::Exit;
 use crate::output::Output;
 use crate::project::Project;
 
@@ -25,7 +25,7 @@ enum State {
     Bad,
 }
 
-pub(crate) fn run(global: &GlobalArguments, output: &Output) -> Result<Exit> {
+pub(crate) fn run(global: &GlobalArguments, output: Output) -> Exit {
     let mut checks = sandbox_checks();
     checks.extend(project_checks(global));
     output.data(&checks, || {
@@ -40,7 +40,7 @@ pub(crate) fn run(global: &GlobalArguments, output: &Output) -> Result<Exit> {
         };
         checks.iter().map(line).collect::<Vec<_>>().join("\n")
     });
-    Ok(if checks.iter().any(|check| check.state == State::Bad) { Exit::Found } else { Exit::Done })
+    if checks.iter().any(|check| check.state == State::Bad) { Exit::Found } else { Exit::Done }
 }
 
 /// Which walls of the sandbox hold here.

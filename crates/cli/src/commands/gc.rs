@@ -7,7 +7,7 @@ use crate::failure::{Exit, Result};
 use crate::output::Output;
 use crate::project::Project;
 
-pub(crate) async fn run(arguments: &GcArguments, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(arguments: &GcArguments, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
     let switches = SafetySwitches::from(&project.loaded.settings.safety);
     let keep = arguments.keep.unwrap_or(switches.max_checkpoints);

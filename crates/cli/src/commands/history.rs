@@ -31,14 +31,14 @@ pub(crate) fn of(project: &Project, state: &RunState, final_tree: Option<Digest>
         final_version: incumbent.version_id.clone(),
         final_tree,
         remeasured: Vec::new(),
-        unprotected: unprotected(project),
+        unprotected: unprotected(),
     })
 }
 
 /// The walls that do not hold on this machine.
-pub(crate) fn unprotected(project: &Project) -> Vec<String> {
-    use evoseal_sandbox::Sandbox;
-    let walls = project.sandbox().capabilities().walls;
+pub(crate) fn unprotected() -> Vec<String> {
+    use evoseal_sandbox::{LinuxSandbox, Sandbox};
+    let walls = LinuxSandbox::detect().capabilities().walls;
     walls
         .into_iter()
         .filter(|wall| !wall.enforced)
@@ -129,7 +129,7 @@ pub(crate) fn row(result: &IterationResult) -> IterationRow {
 }
 
 /// Lays the report's tables out for this output.
-pub(crate) fn table_options(output: &crate::output::Output) -> evoseal_report::TableOptions {
+pub(crate) fn table_options(output: crate::output::Output) -> evoseal_report::TableOptions {
     evoseal_report::TableOptions { width: output.width, color: output.color }
 }
 

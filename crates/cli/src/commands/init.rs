@@ -46,7 +46,7 @@ const KINDS: [Kind; 3] = [
     },
 ];
 
-pub(crate) fn run(arguments: &InitArguments, global: &GlobalArguments, output: &Output) -> Result<Exit> {
+pub(crate) fn run(arguments: &InitArguments, global: &GlobalArguments, output: Output) -> Result<Exit> {
     let folder = start_directory(global)?;
     let path = folder.join(FILE_NAME);
     if path.exists() && !arguments.force {
@@ -78,8 +78,7 @@ fn template(kind: Option<&Kind>) -> String {
     let test = kind.map_or(r#"["make", "test"]"#, |kind| kind.test);
     let format = kind.map_or(r#""exit_code""#, |kind| kind.format);
     let protected: Vec<String> = kind
-        .map(|kind| kind.protected)
-        .unwrap_or(&["tests/**"])
+        .map_or(["tests/**"].as_slice(), |kind| kind.protected)
         .iter()
         .map(|glob| format!("{glob:?}"))
         .collect();
@@ -105,10 +104,10 @@ mod tests {
     fn what_init_writes_is_valid_once_the_proposer_is_set() {
         for kind in KINDS.iter().map(Some).chain([None]) {
             let text = template(kind);
-            let loaded = LoadedSettings::parse(FILE_NAME.into(), &text).unwrap();
+            let loaded = LoadedSettings::parse(Path::new(FILE_NAME), &text).unwrap();
             assert!(loaded.settings.propose.kind().is_err());
             let text = text.replace("# command = [\"my-agent\"", "command = [\"my-agent\"");
-            let loaded = LoadedSettings::parse(FILE_NAME.into(), &text).unwrap();
+            let loaded = LoadedSettings::parse(Path::new(FILE_NAME), &text).unwrap();
             loaded.settings.propose.kind().unwrap();
         }
     }
@@ -126,7 +125,9 @@ mod tests {
                     _ => format!("{line}\n"),
                 })
                 .collect();
-            LoadedSettings::parse(FILE_NAME.into(), &uncommented).map_err(|failure| failure.message).unwrap();
+            LoadedSettings::parse(Path::new(FILE_NAME), &uncommented)
+                .map_err(|failure| failure.message)
+                .unwrap();
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::project::{Project, Stores};
 
-pub(crate) async fn run(command: &MetricsCommand, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(command: &MetricsCommand, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
     match command {
         MetricsCommand::Record { version, metric, values, unit, direction } => {
@@ -59,7 +59,7 @@ fn format_of(file: &Path) -> Result<Format> {
     }
 }
 
-async fn import_file(file: &Path, stores: &Stores, output: &Output) -> Result<Exit> {
+async fn import_file(file: &Path, stores: &Stores, output: Output) -> Result<Exit> {
     let format = format_of(file)?;
     let reader = BufReader::new(File::open(file).map_err(|error| Failure::io("open", file, &error))?);
     let count = match format {
@@ -70,7 +70,7 @@ async fn import_file(file: &Path, stores: &Stores, output: &Output) -> Result<Ex
     Ok(Exit::Done)
 }
 
-async fn export_file(file: &Path, stores: &Stores, output: &Output) -> Result<Exit> {
+async fn export_file(file: &Path, stores: &Stores, output: Output) -> Result<Exit> {
     let format = format_of(file)?;
     let records = stores.metrics.records(&RecordFilter::default()).await?;
     let mut writer = BufWriter::new(File::create(file).map_err(|error| Failure::io("create", file, &error))?);
@@ -83,7 +83,7 @@ async fn export_file(file: &Path, stores: &Stores, output: &Output) -> Result<Ex
     Ok(Exit::Done)
 }
 
-async fn history(metric: Option<&str>, accepted: bool, stores: &Stores, output: &Output) -> Result<Exit> {
+async fn history(metric: Option<&str>, accepted: bool, stores: &Stores, output: Output) -> Result<Exit> {
     let Some(metric) = metric else {
         let specs = stores.metrics.metrics().await?;
         output.data(&specs, || {
@@ -129,7 +129,7 @@ fn record_line(record: &Record) -> String {
     )
 }
 
-async fn compare(old: &str, new: &str, project: &Project, stores: &Stores, output: &Output) -> Result<Exit> {
+async fn compare(old: &str, new: &str, project: &Project, stores: &Stores, output: Output) -> Result<Exit> {
     let detector = RegressionDetector::new(&project.detector_settings())?;
     let (old, new) = (VersionId::new(old)?, VersionId::new(new)?);
     let assessment = stores.metrics.compare_metrics(&detector, &old, &new).await?;

@@ -25,7 +25,7 @@ use crate::output::Output;
 use crate::project::Project;
 
 /// Does what the command line says.
-pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(arguments: &Arguments, output: Output) -> Result<Exit> {
     let global = &arguments.global;
     let project = || Project::find(global);
     match &arguments.command {
@@ -43,19 +43,19 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<Exit> 
         Command::Metrics(metrics) => metrics::run(metrics, &project()?, output).await,
         Command::Detect(detect) => detect::run(detect, output),
         Command::Gc(gc) => gc::run(gc, &project()?, output).await,
-        Command::Doctor => doctor::run(global, output),
+        Command::Doctor => Ok(doctor::run(global, output)),
         Command::Config => config::run(&project()?, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "evoseal", &mut script);
-            output.bytes(&script);
+            crate::output::print_bytes(&script);
             Ok(Exit::Done)
         }
         Command::Man => {
             let mut page = Vec::new();
             let render = clap_mangen::Man::new(Arguments::command()).render(&mut page);
             render.map_err(|error| Failure::environment(format!("cannot write the manual page: {error}")))?;
-            output.bytes(&page);
+            crate::output::print_bytes(&page);
             Ok(Exit::Done)
         }
     }

@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::project::Project;
 
-pub(crate) async fn run(arguments: &ReportArguments, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(arguments: &ReportArguments, project: &Project, output: Output) -> Result<Exit> {
     let rows = write(project, &arguments.output).await?;
     output.data(&rows, || format!("wrote {}", arguments.output.display()));
     Ok(Exit::Done)

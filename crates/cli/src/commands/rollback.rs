@@ -10,7 +10,7 @@ use crate::failure::{Exit, Result};
 use crate::output::Output;
 use crate::project::Project;
 
-pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
     let target = match arguments.target.as_deref() {
         None => Target::LastKnownGood,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use evoseal_pipeline::{Cancellation, RunOptions, RunReport, StopReason};
-use evoseal_sandbox::Sandbox;
+use evoseal_sandbox::{LinuxSandbox, Sandbox};
 
 use crate::args::RunArguments;
 use crate::commands::history;
@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::progress::RunProgress;
 use crate::project::{Project, Stores};
 
-pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: Output) -> Result<Exit> {
     let settings = &project.loaded.settings;
     let options = RunOptions {
         iterations: arguments.iterations.unwrap_or(settings.run.iterations),
@@ -44,11 +44,11 @@ pub(crate) async fn execute(
     project: &Project,
     stores: &Stores,
     options: RunOptions,
-    output: &Output,
+    output: Output,
 ) -> Result<RunReport> {
     let cancellation = Cancellation::default();
-    let watcher = tokio::spawn(watch_interrupt(cancellation.clone(), *output));
-    let observer = Arc::new(RunProgress::new(*output));
+    let watcher = tokio::spawn(watch_interrupt(cancellation.clone(), output));
+    let observer = Arc::new(RunProgress::new(output));
     let pipeline = project.pipeline(stores, observer, cancellation)?;
     let report = pipeline.run(options).await;
     watcher.abort();
@@ -69,8 +69,8 @@ async fn watch_interrupt(cancellation: Cancellation, output: Output) {
 }
 
 /// Says which walls do not hold; refuses where all are required.
-fn check_sandbox(arguments: &RunArguments, project: &Project, output: &Output) -> Result<()> {
-    let capabilities = project.sandbox().capabilities();
+fn check_sandbox(arguments: &RunArguments, project: &Project, output: Output) -> Result<()> {
+    let capabilities = LinuxSandbox::detect().capabilities();
     let missing: Vec<&str> =
         capabilities.walls.iter().filter(|wall| !wall.enforced).map(|wall| wall.name.as_str()).collect();
     if missing.is_empty() {
@@ -85,8 +85,8 @@ fn check_sandbox(arguments: &RunArguments, project: &Project, output: &Output) -
 }
 
 /// What a run would do.
-fn plan(project: &Project, stores: &Stores, options: RunOptions, output: &Output) -> Result<Exit> {
-    let observer = Arc::new(RunProgress::new(*output));
+fn plan(project: &Project, stores: &Stores, options: RunOptions, output: Output) -> Result<Exit> {
+    let observer = Arc::new(RunProgress::new(output));
     project.pipeline(stores, observer, Cancellation::default())?;
     let state = project.run_state()?;
     let incumbent = state.incumbent.as_ref().map(|(version, _)| version.version_id.to_string());

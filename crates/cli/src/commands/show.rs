@@ -8,7 +8,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::project::Project;
 
-pub(crate) fn log(arguments: &LogArguments, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) fn log(arguments: &LogArguments, project: &Project, output: Output) -> Result<Exit> {
     let mut rows = history::of(project, &project.run_state()?, None)?;
     if let Some(limit) = arguments.limit {
         let skipped = rows.iterations.len().saturating_sub(limit);
@@ -18,7 +18,7 @@ pub(crate) fn log(arguments: &LogArguments, project: &Project, output: &Output) 
     Ok(Exit::Done)
 }
 
-pub(crate) fn run(arguments: &ShowArguments, project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) fn run(arguments: &ShowArguments, project: &Project, output: Output) -> Result<Exit> {
     let state = project.run_state()?;
     let wanted = &arguments.iteration;
     let number: Option<u64> = wanted.strip_prefix('v').unwrap_or(wanted).parse().ok();

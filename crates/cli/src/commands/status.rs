@@ -9,7 +9,7 @@ use crate::failure::{Exit, Result};
 use crate::output::Output;
 use crate::project::Project;
 
-pub(crate) async fn run(project: &Project, output: &Output) -> Result<Exit> {
+pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
     if !project.has_state() {
         let value = serde_json::json!({ "workspace": project.root, "runs": 0 });
         output.data(&value, || format!("{}: no run yet; `evoseal run` starts one", project.root.display()));
