@@ -138,7 +138,7 @@ fn run(
     fate: Fate,
     iterations: u64,
 ) -> Result<Vec<Times>, Box<dyn Error>> {
-    let assembly = Assembly::open(workspace)?;
+    let assembly = runtime.block_on(Assembly::open(workspace))?;
     let proposer = FunctionProposer::new(move |context| {
         let number = usize::try_from(context.iteration).unwrap_or(0);
         let text = source_text(1_000_000 + context.iteration, 5_000);

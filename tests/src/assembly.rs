@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evoseal_checkpoint::CheckpointManager;
-use evoseal_metrics::MetricStore;
+use evoseal_metrics::{MetricStore, MetricsTracker};
 use evoseal_pipeline::{Evaluator, EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, Proposer};
 use evoseal_regression::{RegressionDetector, RegressionSettings};
 use evoseal_rollback::RollbackManager;
@@ -36,7 +36,7 @@ pub struct Assembly {
 
 impl Assembly {
     /// Opens, or makes, the parts of the workspace at `workspace`, which is an absolute path.
-    pub fn open(workspace: &Path) -> Result<Self, Box<dyn Error>> {
+    pub async fn open(workspace: &Path) -> Result<Self, Box<dyn Error>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let state_directory = workspace.join(".evoseal");
         std::fs::create_dir_all(&state_directory)?;
@@ -45,7 +45,7 @@ impl Assembly {
             .directory(&store_directory)
             .clock(Arc::clone(&clock))
             .open_or_create()?;
-        let metrics: Arc<dyn MetricStore> = Arc::new(crate::stand_in::MemoryMetrics::default());
+        let metrics: Arc<dyn MetricStore> = Arc::new(MetricsTracker::open(&state_directory).await?);
         let detector = Arc::new(RegressionDetector::new(&RegressionSettings::default())?);
         let rollback = RollbackManager::builder(
             Arc::new(checkpoints.clone()),
