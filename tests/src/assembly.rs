@@ -8,7 +8,7 @@ use evoseal_checkpoint::CheckpointManager;
 use evoseal_metrics::{MetricStore, MetricsTracker};
 use evoseal_pipeline::{Evaluator, EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, Proposer};
 use evoseal_regression::{RegressionDetector, RegressionSettings};
-use evoseal_rollback::RollbackManager;
+use evoseal_rollback::{Rollback, RollbackManager};
 use evoseal_safety::{FileAuditLog, SafetyIntegration};
 use evoseal_types::{Clock, SystemClock};
 
@@ -94,5 +94,14 @@ impl Assembly {
             checkpoints: Arc::new(self.checkpoints.clone()),
             clock: Arc::clone(&self.clock),
         })
+    }
+
+    /// How many rollbacks there were.
+    ///
+    /// # Panics
+    ///
+    /// If the history cannot be read.
+    pub async fn rollback_count(&self) -> u64 {
+        self.rollback.statistics().await.expect("the history can be read").total_rollbacks
     }
 }
