@@ -174,7 +174,8 @@ impl Project {
     /// The rules about edits. Protected paths are pinned as they are now.
     fn guards(&self) -> Result<Vec<Arc<dyn Guard>>> {
         let settings = &self.loaded.settings;
-        let protected = settings.edit.protected.iter().map(String::as_str).chain([FILE_NAME]);
+        let common = evoseal_sandbox::presets::COMMON.iter().copied();
+        let protected = settings.edit.protected.iter().map(String::as_str).chain(common);
         let mut guards: Vec<Arc<dyn Guard>> = vec![Arc::new(ProtectedPaths::pin(&self.root, protected)?)];
         if settings.safety.safety_checks_enabled {
             guards.push(Arc::new(EditScope::new(&settings.edit.allowed_patterns)?));

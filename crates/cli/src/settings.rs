@@ -137,7 +137,8 @@ impl ProposeSettings {
 pub(crate) struct EditSettings {
     /// Globs; every changed path must match one. Default: everything that is not protected.
     pub(crate) allowed_patterns: Vec<String>,
-    /// Globs of paths that judge the code: tests, the evaluator, build settings. `evoseal.toml` is always protected.
+    /// Globs of paths that judge the code: tests, the evaluator, build settings; `!` before a glob takes paths out.
+    /// `evoseal.toml` and the settings of continuous integration and of git are always protected.
     pub(crate) protected: Vec<String>,
     /// The most files that one edit may change. Default 200.
     pub(crate) max_files: usize,

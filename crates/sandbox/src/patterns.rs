@@ -12,19 +12,25 @@ pub(crate) enum Case {
     Insensitive,
 }
 
-/// A list of globs: `*` and `?` stay within one component, `**` crosses them, a leading `/` and `./` mean nothing.
+/// A list of globs: `*` and `?` stay within one component, `**` crosses them, a leading `/` and `./` mean nothing. A leading
+/// `!` takes out what the glob after it matches, whatever the order.
 #[derive(Debug, Clone)]
 pub(crate) struct Patterns {
     set: GlobSet,
+    excluded: GlobSet,
 }
 
 impl Patterns {
     pub(crate) fn new<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>, case: Case) -> Result<Self> {
-        let mut builder = GlobSetBuilder::new();
+        let (mut included, mut excluded) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for pattern in patterns {
             let pattern = pattern.as_ref();
             let refuse = |reason: String| Error::Pattern { pattern: pattern.to_owned(), reason };
-            let relative = pattern.trim_start_matches("./").trim_start_matches('/');
+            let (builder, glob) = match pattern.strip_prefix('!') {
+                Some(glob) => (&mut excluded, glob),
+                None => (&mut included, pattern),
+            };
+            let relative = glob.trim_start_matches("./").trim_start_matches('/');
             if relative.is_empty() {
                 return Err(refuse("it is empty".to_owned()));
             }
@@ -40,15 +46,23 @@ impl Patterns {
                 .map_err(|error| refuse(error.kind().to_string()))?;
             builder.add(glob);
         }
-        let set = builder.build().map_err(|error| Error::Pattern {
-            pattern: "all together".to_owned(),
-            reason: error.to_string(),
-        })?;
-        Ok(Self { set })
+        let finish = |builder: GlobSetBuilder| {
+            builder.build().map_err(|error| Error::Pattern {
+                pattern: "all together".to_owned(),
+                reason: error.to_string(),
+            })
+        };
+        Ok(Self { set: finish(included)?, excluded: finish(excluded)? })
     }
 
     pub(crate) fn matches(&self, path: &EntryPath) -> bool {
-        self.set.is_match(path.as_path())
+        self.set.is_match(path.as_path()) && !self.excluded.is_match(path.as_path())
+    }
+
+    /// Whether nothing below this folder can match, because a pattern such as `!target/**` takes out all that is in it.
+    pub(crate) fn exclude_all_in(&self, folder: &EntryPath) -> bool {
+        // Only a pattern that ends in `**` or in `*` matches a name that nobody writes.
+        folder.join("\u{1}/\u{1}").is_ok_and(|inner| self.excluded.is_match(inner.as_path()))
     }
 }
 
@@ -70,6 +84,18 @@ mod tests {
         assert!(matches("**/conftest.py", "conftest.py"));
         assert!(matches("tests/", "tests/a/b"));
         assert!(matches("./src/*", "src/lib.rs"));
+    }
+
+    #[test]
+    fn an_exclamation_mark_takes_out_whatever_the_order() {
+        let patterns = Patterns::new(["!target/**", "**/tests/**", "!**/keep.rs"], Case::Sensitive).unwrap();
+        let path = |text: &str| EntryPath::new(text).unwrap();
+        assert!(patterns.matches(&path("tests/a.rs")));
+        assert!(!patterns.matches(&path("target/tests/a.rs")));
+        assert!(!patterns.matches(&path("tests/keep.rs")));
+        assert!(patterns.exclude_all_in(&path("target")));
+        assert!(patterns.exclude_all_in(&path("target/debug")));
+        assert!(!patterns.exclude_all_in(&path("tests")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Patterns for [`ProtectedPaths`](super::ProtectedPaths), by language: what decides whether the tests pass, other than
 //! the code under test.
 //!
-//! They are plain lists to start from. What a project lets its candidates change it takes out, for instance `Cargo.toml`
+//! They are plain lists to start from; `!` takes out what a build or a test run leaves behind. What a project lets its candidates change it takes out, for instance `Cargo.toml`
 //! where new dependencies are welcome; what else judges it, such as data that tests compare with, it adds.
 //!
 //! ```
@@ -9,9 +9,17 @@
 //! assert!(presets::PYTHON.contains(&"**/conftest.py"));
 //! ```
 
-/// What belongs to evoseal itself and to continuous integration, whatever the language.
-pub const COMMON: &[&str] =
-    &["evoseal.toml", ".github/**", ".gitlab-ci.yml", ".envrc", ".git/hooks/**", ".git/config"];
+/// What belongs to evoseal itself and to continuous integration, whatever the language. The folder of evoseal's own files is
+/// taken out: the sandbox keeps candidates from it.
+pub const COMMON: &[&str] = &[
+    "evoseal.toml",
+    ".github/**",
+    ".gitlab-ci.yml",
+    ".envrc",
+    ".git/hooks/**",
+    ".git/config",
+    "!.evoseal/**",
+];
 
 /// Rust with Cargo. A manifest can switch tests off, a build script and a wrapper run as the harness's user, and the
 /// tool chain file replaces the compiler.
@@ -26,6 +34,8 @@ pub const CARGO: &[&str] = &[
     "**/Cargo.toml",
     "**/clippy.toml",
     "**/.clippy.toml",
+    // What a build leaves behind.
+    "!target/**",
 ];
 
 /// Python with pytest or unittest. Besides the tests it is everything that the interpreter and pytest load by its mere
@@ -50,6 +60,10 @@ pub const PYTHON: &[&str] = &[
     "**/pyproject.toml",
     "**/.coveragerc",
     "**/pyvenv.cfg",
+    // What a test run leaves behind.
+    "!**/__pycache__",
+    "!**/__pycache__/**",
+    "!**/.pytest_cache/**",
 ];
 
 /// JavaScript and TypeScript with Node, and the usual test runners.

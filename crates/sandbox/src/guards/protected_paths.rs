@@ -39,7 +39,8 @@ pub struct ProtectedPaths {
 }
 
 impl ProtectedPaths {
-    /// Takes down all entries of `workspace` that match one of the patterns, as they are now.
+    /// Takes down all entries of `workspace` that match one of the patterns, as they are now. A pattern with `!` before it
+    /// takes entries out, such as `!target/**` for what a build leaves behind.
     pub fn pin<P: AsRef<str>>(workspace: &Path, patterns: impl IntoIterator<Item = P>) -> Result<Self> {
         let patterns = Patterns::new(patterns, Case::Insensitive)?;
         let pinned = tree::read(workspace, &patterns, |_, _| true)?;

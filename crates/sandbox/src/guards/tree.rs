@@ -118,7 +118,7 @@ impl<W: Fn(&EntryPath, &Entry) -> bool> Walk<'_, W> {
             }
             self.found.insert(path.clone(), entry);
         }
-        if entry.kind != FileType::Directory {
+        if entry.kind != FileType::Directory || self.patterns.exclude_all_in(path) {
             return Ok(());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
