@@ -63,12 +63,12 @@ fn is_sound(finished: &Finished) -> bool {
 
 #[test]
 fn every_command_explains_itself() {
-    let mut text = String::new();
-    for command in COMMANDS {
+    let page = |command: &&[&str]| {
         let arguments: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let help = here(&arguments).run().expect(0).stdout;
-        text += &format!("$ evoseal {}\n{}\n", arguments.join(" "), help.trim_end());
-    }
+        format!("$ evoseal {}\n{}\n", arguments.join(" "), help.trim_end())
+    };
+    let text: String = COMMANDS.iter().map(page).collect();
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     insta::assert_snapshot!("help", lines.join("\n"));
 }
@@ -270,11 +270,11 @@ fn word() -> impl Strategy<Value = String> {
 /// Commands that take long or write outside of the project stay out.
 fn is_harmless(words: &[String]) -> bool {
     let writes = ["demo", "init", "report", "export", "restore", "completions"];
-    !words.iter().any(|word| writes.contains(&word.as_str()) || word == "/" || word.starts_with("/"))
+    !words.iter().any(|word| writes.contains(&word.as_str()) || word.starts_with('/'))
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_arguments_make_the_program_panic(words in prop::collection::vec(word(), 0..7)) {

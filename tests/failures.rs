@@ -6,6 +6,7 @@
 mod failures {
     mod candidates;
     mod crashes;
+    mod parts;
     mod people;
     mod starts;
 }

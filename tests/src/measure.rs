@@ -79,11 +79,8 @@ impl Summary {
 /// assert_eq!([ms(0.012_34), ms(1.5), ms(28.04), ms(490.2)], ["0.0123", "1.50", "28.0", "490"]);
 /// ```
 pub fn ms(value: f64) -> String {
-    let digits = if value.abs() < f64::MIN_POSITIVE {
-        0
-    } else {
-        (2.0 - value.abs().log10().floor()).clamp(0.0, 6.0) as usize
-    };
+    let steps = [(100.0, 0), (10.0, 1), (1.0, 2), (0.1, 3), (0.01, 4), (0.001, 5)];
+    let digits = steps.iter().find(|(from, _)| value.abs() >= *from).map_or(6, |(_, digits)| *digits);
     format!("{value:.digits$}")
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long one start of the program may take before it counts as hung. Far more than any needs, also on a busy machine.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_mins(2);
 
 /// One start of the program, still to be made.
 #[derive(Debug)]
