@@ -46,11 +46,10 @@ impl EvolutionPipeline {
     ) -> Result<Option<CheckpointId>> {
         let store = &self.parts.checkpoints;
         let found = store.tree_digest(&self.parts.workspace).await?;
-        let listed = store.list().await?;
-        if listed.iter().any(|known| known.id == checkpoint && known.tree == found) {
+        if store.load(checkpoint).await?.tree == found {
             return Ok(None);
         }
-        let saved = if listed.iter().any(|known| known.tree == found) {
+        let saved = if store.list().await?.iter().any(|known| known.tree == found) {
             None
         } else {
             let version_id = VersionId::new(format!("before-recovery-{iteration}"))?;
