@@ -149,8 +149,11 @@ fn fault_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
             (Subject::Candidate, _) => Outcome::RollBack,
         };
         let first_line = fault.message.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
-        let message =
-            format!("{} of the {} {}: {}", fault.stage, fault.subject, fault.kind, first_line.trim());
+        let message = match fault.kind {
+            // The message alone says what kept it from running.
+            FaultKind::NotRun => format!("{}: {}", fault.stage, first_line.trim()),
+            _ => format!("{} of the {} {}: {}", fault.stage, fault.subject, fault.kind, first_line.trim()),
+        };
         object(reasons, Rule::EvaluationFault, outcome, message);
     }
 }
