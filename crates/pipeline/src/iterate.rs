@@ -1,29 +1,28 @@
 //! One iteration, phase by phase. Each phase first looks whether the journal already knows its outcome, so that an
 //! iteration that was killed goes on where it was.
 
-use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use evoseal_checkpoint::{CheckpointStoreExt, NewCheckpoint, RestoreMode, Source};
-use evoseal_safety::{
-    EvaluationFault, FaultKind, Observations, Outcome, Settlement, Subject, ValidationRequest, VersionRef,
-};
+use evoseal_safety::{Observations, Outcome, Settlement, SettlementReport, ValidationRequest, VersionRef};
 use evoseal_sandbox::{Edit, Violation};
-use evoseal_types::{Change, MetricName, MetricSamples, VersionId};
+use evoseal_types::{Change, VersionId};
 
 use crate::event::{EventKind, Stage};
 use crate::journal::{InFlight, JournalEntry};
+use crate::observe::{could_not_look, cut, describe, means, not_run, observe, past_outcome, summary_of};
 use crate::pipeline::{EvolutionPipeline, Run, off_thread};
 use crate::result::{IterationResult, version_of};
 use crate::{
-    Brief, Error, Evaluation, EvaluationRequest, PastOutcome, Proposal, ProposalContext, Result, StopReason,
+    Brief, Error, Evaluation, EvaluationRequest, Proposal, ProposalContext, Result, StopReason,
     VersionInPlace,
 };
 
 /// How many earlier iterations a proposer is told about.
 const OUTCOMES_MAX: usize = 20;
-/// How much of an error message becomes evidence, in characters.
-const MESSAGE_CHARS_MAX: usize = 2000;
+/// Why an iteration was given up.
+const INTERRUPTED: &str = "a person interrupted the run";
 
 impl EvolutionPipeline {
     /// Does one iteration; `Some` if the run has to end because of it.
@@ -44,6 +43,12 @@ impl EvolutionPipeline {
         {
             return Ok(Some(reason));
         }
+        self.complete(run).await
+    }
+
+    /// Phases 6 and 7 of an iteration whose decision is made; `Some` if the run has to end because of it.
+    pub(crate) async fn complete(&self, run: &mut Run) -> Result<Option<StopReason>> {
+        let iteration = flight_of(run)?.iteration;
         let stop = self.carry_out(run).await?;
         run.record(JournalEntry::IterationEnded { at: self.parts.clock.now(), iteration }).await?;
         if let Some(finished) = run.state.finished.last() {
@@ -62,7 +67,7 @@ impl EvolutionPipeline {
                 return Ok(Some(reason));
             }
             if flight_of(run)?.observations.is_none() && !self.evaluate(run).await? {
-                self.interrupt(run).await?;
+                self.give_up(run, INTERRUPTED).await?;
                 return Ok(Some(StopReason::Interrupted));
             }
         }
@@ -70,13 +75,14 @@ impl EvolutionPipeline {
         Ok(None)
     }
 
-    /// Gives the iteration in flight up on a person's wish.
-    async fn interrupt(&self, run: &mut Run) -> Result<()> {
+    /// Gives the iteration in flight up before a decision. What was begun is undone: left in the workspace, the next run
+    /// would take it for a person's work.
+    async fn give_up(&self, run: &mut Run, reason: &str) -> Result<()> {
         let flight = flight_of(run)?.clone();
-        if let Some(checkpoint) = flight.incumbent.checkpoint.filter(|_| run.options.enable_auto_rollback) {
-            self.restore_workspace(checkpoint).await?;
+        if let Some(checkpoint) = flight.incumbent.checkpoint {
+            self.return_workspace(flight.iteration, checkpoint).await?;
         }
-        let reason = "a person interrupted the run".to_owned();
+        let reason = reason.to_owned();
         run.record(JournalEntry::IterationAbandoned { iteration: flight.iteration, reason }).await
     }
 
@@ -84,6 +90,10 @@ impl EvolutionPipeline {
     async fn propose(&self, run: &mut Run) -> Result<Option<StopReason>> {
         let flight = flight_of(run)?.clone();
         let iteration = flight.iteration;
+        if let Some(checkpoint) = flight.incumbent.checkpoint {
+            // A no-op unless something wrote to the workspace after the last iteration.
+            self.return_workspace(iteration, checkpoint).await?;
+        }
         self.stage_started(iteration, Stage::Propose);
         let context = ProposalContext {
             workspace: self.parts.workspace.clone(),
@@ -94,14 +104,14 @@ impl EvolutionPipeline {
         };
         let Some(proposal) = self.cancellation.unless_cancelled(self.parts.proposer.propose(&context)).await
         else {
-            self.interrupt(run).await?;
+            self.give_up(run, INTERRUPTED).await?;
             return Ok(Some(StopReason::Interrupted));
         };
         let (change, failed) = match proposal {
-            Ok(Proposal::Edited { summary }) => (summary, false),
+            Ok(Proposal::Edited { summary }) => (cut(&summary), false),
             Ok(Proposal::Exhausted { reason }) => {
-                self.interrupt(run).await?;
-                return Ok(Some(StopReason::ProposerExhausted { reason }));
+                self.give_up(run, "the proposer has nothing more to propose").await?;
+                return Ok(Some(StopReason::ProposerExhausted { reason: cut(&reason) }));
             }
             Err(error) => (describe(&error), true),
         };
@@ -110,14 +120,16 @@ impl EvolutionPipeline {
         if failed {
             return self.observe_fault(run, "propose", change).await.map(|()| None);
         }
-        let version = self.capture_candidate(run, &flight).await?;
+        let version = match self.capture_candidate(run, &flight).await {
+            Ok(version) => version,
+            // A workspace that cannot be captured is the proposal's fault as a rule, and no candidate. If it is the
+            // store's fault, going back will fail too, and that ends the run.
+            Err(error) => {
+                return self.observe_fault(run, "checkpoint", describe(&error)).await.map(|()| None);
+            }
+        };
         let changes = self.changes_of(&flight, &version).await?;
-        let unchanged =
-            flight.incumbent.checkpoint.is_some() && version.checkpoint.is_some() && changes.is_empty();
         run.record(JournalEntry::CandidateCaptured { iteration, version, changes }).await?;
-        if unchanged {
-            self.observe_fault(run, "propose", "the proposal changed nothing".to_owned()).await?;
-        }
         Ok(None)
     }
 
@@ -162,6 +174,12 @@ impl EvolutionPipeline {
                 reason: "it has an evaluation without a candidate".to_owned(),
             });
         };
+        let is_empty =
+            flight.incumbent.checkpoint.is_some() && version.checkpoint.is_some() && changes.is_empty();
+        if is_empty {
+            self.observe_fault(run, "propose", "the proposal changed nothing".to_owned()).await?;
+            return Ok(true);
+        }
         if let Some(checkpoint) = version.checkpoint {
             // A no-op unless this iteration was interrupted before and the workspace went back to the incumbent.
             self.restore_workspace(checkpoint).await?;
@@ -197,11 +215,16 @@ impl EvolutionPipeline {
             (self.guards.clone(), self.parts.workspace.clone(), changes.to_vec());
         let violations = off_thread("checking the edit", move || {
             let edit = Edit { workspace: &workspace, changes: &changes };
-            let mut violations = Vec::new();
-            for guard in &guards {
-                violations.extend(guard.check(&edit)?);
-            }
-            Ok(violations)
+            let looked = guards.iter().map(|guard| {
+                let look = AssertUnwindSafe(|| guard.check(&edit));
+                let failed = match catch_unwind(look) {
+                    Ok(Ok(violations)) => return violations,
+                    Ok(Err(error)) => describe(&error),
+                    Err(_) => "it panicked".to_owned(),
+                };
+                vec![could_not_look(guard.name(), &failed)]
+            });
+            Ok(looked.flatten().collect::<Vec<_>>())
         })
         .await?;
         let count = violations.len();
@@ -258,8 +281,8 @@ impl EvolutionPipeline {
     /// Phases 6 and 7. `Some` if a refused candidate has to stay in the workspace.
     async fn carry_out(&self, run: &mut Run) -> Result<Option<StopReason>> {
         let flight = flight_of(run)?.clone();
-        if flight.settled.is_some() {
-            return Ok(None);
+        if let Some(report) = &flight.settled {
+            return Ok(stop_after(&flight, report));
         }
         let iteration = flight.iteration;
         self.stage_started(iteration, Stage::Settle);
@@ -274,7 +297,11 @@ impl EvolutionPipeline {
         );
         if let (true, Some(candidate)) = (accept, new.checkpoint) {
             let accepted = match flight.accepted {
-                Some(accepted) => accepted,
+                Some(accepted) => {
+                    // A no-op unless something wrote to the workspace since it was captured.
+                    self.return_workspace(iteration, accepted).await?;
+                    accepted
+                }
                 None => self.capture_result(run, &flight, &new.version_id, candidate).await?,
             };
             new.checkpoint = Some(accepted);
@@ -286,15 +313,17 @@ impl EvolutionPipeline {
             auto_rollback: run.options.enable_auto_rollback,
         };
         let report = self.parts.gate.settle(&settlement).await?;
+        if !(accept && report.version_accepted) && report.rollback.is_none() {
+            let tree = self.parts.checkpoints.tree_digest(&self.parts.workspace).await?;
+            run.record(JournalEntry::LeftInWorkspace { iteration, tree }).await?;
+        }
         if let Some(rollback) = &report.rollback {
             let version_id = rollback.version_id.clone();
             self.emit(EventKind::RollbackCompleted { iteration, version_id });
         }
         self.stage_completed(iteration, Stage::Settle, report.actions_taken.join("; "));
-        let stays = !accept && report.rollback.is_none();
-        let reason = report.actions_taken.join("; ");
-        run.record(JournalEntry::Settled { iteration, report }).await?;
-        Ok(stays.then_some(StopReason::NotRolledBack { reason }))
+        run.record(JournalEntry::Settled { iteration, report: report.clone() }).await?;
+        Ok(stop_after(flight_of(run)?, &report))
     }
 
     /// Makes the workspace equal to the accepted candidate, whatever the evaluation left in it, and captures it with its
@@ -359,31 +388,19 @@ impl EvolutionPipeline {
     }
 }
 
+/// Ends the run where a refused candidate stays in the workspace.
+fn stop_after(flight: &InFlight, report: &SettlementReport) -> Option<StopReason> {
+    flight
+        .is_left_in_workspace()
+        .then(|| StopReason::NotRolledBack { reason: report.actions_taken.join("; ") })
+}
+
 /// The iteration in flight.
 fn flight_of(run: &Run) -> Result<&InFlight> {
     run.state.in_flight.as_ref().ok_or_else(|| Error::Invalid {
         what: "journal".to_owned(),
         reason: "it has no iteration in flight".to_owned(),
     })
-}
-
-/// Puts an evaluation and what guards said together. Where the incumbent was not measured beside the candidate, its
-/// `earlier` measurements are compared.
-pub(crate) fn observe(
-    evaluation: Evaluation,
-    violations: Vec<Violation>,
-    earlier: &Observations,
-) -> Observations {
-    let side_by_side = !evaluation.incumbent_metrics.is_empty();
-    Observations {
-        violations,
-        faults: evaluation.faults,
-        test_results: evaluation.test_results,
-        incumbent_test_results: earlier.test_results.clone(),
-        metrics: evaluation.metrics,
-        incumbent_metrics: if side_by_side { evaluation.incumbent_metrics } else { earlier.metrics.clone() },
-        paired: side_by_side && evaluation.paired,
-    }
 }
 
 /// Creates a folder and those above it.
@@ -396,47 +413,4 @@ async fn create_folder(path: PathBuf) -> Result<()> {
         })
     })
     .await
-}
-
-/// A step that could not be run at all.
-fn not_run(stage: &str, message: String) -> EvaluationFault {
-    EvaluationFault { kind: FaultKind::NotRun, stage: stage.to_owned(), subject: Subject::Candidate, message }
-}
-
-/// An error and all its causes, cut to a bounded length.
-fn describe(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let text = std::iter::once(error.to_string())
-        .chain(causes.map(ToString::to_string))
-        .collect::<Vec<_>>()
-        .join(": ");
-    text.chars().take(MESSAGE_CHARS_MAX).collect()
-}
-
-/// The mean of each metric's samples.
-fn means(metrics: &[MetricSamples]) -> BTreeMap<MetricName, f64> {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let named = metrics.iter().map(|metric| (metric.spec.name.clone(), mean(&metric.values())));
-    named.filter(|(_, mean)| mean.is_finite()).collect()
-}
-
-/// An iteration as a proposer sees it.
-fn past_outcome(result: &IterationResult) -> PastOutcome {
-    let outcome = serde_json::to_value(result.outcome).ok();
-    PastOutcome {
-        iteration: result.iteration,
-        change: result.change.clone(),
-        outcome: outcome.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
-        reasons: result.reasons(),
-        metrics: means(&result.observations.metrics),
-    }
-}
-
-/// An evaluation in a line.
-fn summary_of(observations: &Observations) -> String {
-    let run: u64 = observations.test_results.iter().map(|report| report.tests_run).sum();
-    let passed: u64 = observations.test_results.iter().map(|report| report.tests_passed).sum();
-    let samples: usize = observations.metrics.iter().map(|metric| metric.samples.len()).sum();
-    let faults = observations.faults.len();
-    format!("{passed} of {run} tests passed, {samples} samples, {faults} faults")
 }

@@ -1,7 +1,9 @@
 //! The durable journal of a workspace's runs, and what follows from it.
 
-use evoseal_safety::{Observations, SafetyValidation, SettlementReport, VersionRef};
-use evoseal_types::{Change, CheckpointId, Timestamp};
+use std::collections::BTreeSet;
+
+use evoseal_safety::{Observations, Outcome, SafetyValidation, SettlementReport, VersionRef};
+use evoseal_types::{Change, CheckpointId, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::StopReason;
@@ -78,6 +80,13 @@ pub enum JournalEntry {
         /// The checkpoint that stands for the accepted version from now on.
         checkpoint: CheckpointId,
     },
+    /// A candidate was refused and may not be rolled back; written before the settlement that leaves it there.
+    LeftInWorkspace {
+        /// The iteration.
+        iteration: u64,
+        /// The digest of the workspace, so that no later run takes it for a version to start from.
+        tree: Digest,
+    },
     /// The decision has been carried out.
     Settled {
         /// The iteration.
@@ -140,6 +149,17 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// Whether the candidate is the incumbent now: it was decided so, and the decision was carried out.
+    pub fn is_accepted(&self) -> bool {
+        self.validation.as_ref().is_some_and(|validation| validation.decision.outcome == Outcome::Accept)
+            && self.settled.as_ref().is_some_and(|report| report.version_accepted)
+    }
+
+    /// Whether a refused candidate stays in the workspace.
+    pub(crate) fn is_left_in_workspace(&self) -> bool {
+        !self.is_accepted() && self.settled.as_ref().is_some_and(|report| report.rollback.is_none())
+    }
+
     /// An iteration about which nothing is known but its beginning.
     pub(crate) fn new(iteration: u64, started_at: Timestamp, incumbent: VersionRef) -> Self {
         Self {
@@ -195,6 +215,11 @@ pub struct RunState {
     pub run_target: Option<(u64, u64)>,
     /// How and when the latest run ended; `None` while it runs, or if it was killed.
     pub run_ended: Option<(Timestamp, StopReason)>,
+    /// Iterations without an accepted version since the last accepted one, or since the last run that ended: a run that
+    /// was killed is carried on with.
+    pub failures_in_a_row: u64,
+    /// Digests of workspaces in which a refused candidate was left.
+    pub left_in_workspace: BTreeSet<Digest>,
 }
 
 impl RunState {
@@ -211,6 +236,11 @@ impl RunState {
     pub fn next_iteration(&self) -> u64 {
         let last = self.finished.last().map_or(0, |finished| finished.flight.iteration);
         self.in_flight.as_ref().map_or(last, |flight| flight.iteration.max(last)) + 1
+    }
+
+    /// Whether the iteration in flight only has to be carried out and closed.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|flight| flight.validation.is_some())
     }
 
     /// Adds one entry.
@@ -230,6 +260,7 @@ impl RunState {
                 };
                 self.incumbent = Some((version.clone(), observations.clone()));
                 self.baselines.push(baseline);
+                self.failures_in_a_row = 0;
             }
             JournalEntry::IterationStarted { at, iteration, incumbent } => {
                 self.in_flight = Some(InFlight::new(*iteration, *at, incumbent.clone()));
@@ -237,12 +268,19 @@ impl RunState {
             JournalEntry::IncumbentMoved { version, .. } => {
                 let observations = self.observations_of(version);
                 self.incumbent = Some((version.clone(), observations));
+                self.failures_in_a_row = 0;
+            }
+            JournalEntry::LeftInWorkspace { tree, .. } => {
+                self.left_in_workspace.insert(*tree);
             }
             JournalEntry::IterationEnded { at, iteration } => self.finish(*iteration, *at),
             JournalEntry::IterationAbandoned { iteration, .. } => {
                 self.in_flight.take_if(|flight| flight.iteration == *iteration);
             }
-            JournalEntry::RunEnded { at, reason } => self.run_ended = Some((*at, reason.clone())),
+            JournalEntry::RunEnded { at, reason } => {
+                self.run_ended = Some((*at, reason.clone()));
+                self.failures_in_a_row = 0;
+            }
             JournalEntry::Proposed { iteration, .. }
             | JournalEntry::CandidateCaptured { iteration, .. }
             | JournalEntry::Observed { iteration, .. }
@@ -257,16 +295,24 @@ impl RunState {
         }
     }
 
-    /// Moves the iteration in flight to the finished ones; an accepted candidate becomes the incumbent.
+    /// Moves the iteration in flight to the finished ones. An accepted candidate becomes the incumbent; so does the version
+    /// that a rollback had to go to because the incumbent could not be restored.
     fn finish(&mut self, iteration: u64, ended_at: Timestamp) {
         let Some(flight) = self.in_flight.take_if(|flight| flight.iteration == iteration) else { return };
-        let accepted = flight.settled.as_ref().is_some_and(|report| report.version_accepted);
+        self.failures_in_a_row = if flight.is_accepted() { 0 } else { self.failures_in_a_row + 1 };
         if let (true, Some((version, _)), Some(observations)) =
-            (accepted, &flight.candidate, &flight.observations)
+            (flight.is_accepted(), &flight.candidate, &flight.observations)
         {
             let checkpoint = flight.accepted.or(version.checkpoint);
             let version = VersionRef { version_id: version.version_id.clone(), checkpoint };
             self.incumbent = Some((version, observations.clone()));
+        }
+        let rollback = flight.settled.as_ref().and_then(|report| report.rollback.as_ref());
+        if let Some(rollback) = rollback.filter(|rollback| rollback.fell_back()) {
+            let version =
+                VersionRef { version_id: rollback.version_id.clone(), checkpoint: Some(rollback.restored) };
+            let observations = self.observations_of(&version);
+            self.incumbent = Some((version, observations));
         }
         self.finished.push(FinishedIteration { flight, ended_at });
     }
@@ -275,7 +321,8 @@ impl RunState {
     fn observations_of(&self, version: &VersionRef) -> Observations {
         let accepted = self.finished.iter().rev().filter_map(|finished| {
             let (candidate, _) = finished.flight.candidate.as_ref()?;
-            (candidate.version_id == version.version_id).then(|| finished.flight.observations.clone())?
+            let meant = candidate.version_id == version.version_id && finished.flight.is_accepted();
+            meant.then(|| finished.flight.observations.clone())?
         });
         let baselines =
             self.baselines.iter().rev().filter(|baseline| baseline.version.version_id == version.version_id);

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use evoseal_types::Digest;
@@ -13,10 +14,26 @@ use crate::{Error, Result};
 const DIGEST_LEN: usize = 64;
 
 /// Where journal entries go. One process at a time writes, under the workspace's run lock.
+///
+/// ```
+/// use evoseal_pipeline::{Journal, JournalEntry, RunState};
+/// use evoseal_types::Timestamp;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("journal.jsonl");
+/// let (mut journal, before) = Journal::open(&path)?;
+/// assert_eq!(before, []);
+/// let entry = JournalEntry::RunStarted { at: Timestamp::default(), iterations: 3, seed: 7 };
+/// journal.append(&entry)?;
+/// assert_eq!(RunState::replay(&Journal::read(&path)?).run_target, Some((3, 0)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
+    /// Where the last complete line ends.
+    len_bytes: u64,
 }
 
 impl Journal {
@@ -25,7 +42,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] with the line number if a complete line does not match its digest.
+    /// [`Error::Damaged`] with the line number if a complete line does not match its digest or is of a kind that this
+    /// program does not know. The file is left as it was.
     pub fn open(path: &Path) -> Result<(Self, Vec<JournalEntry>)> {
         let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
         let existed = path.exists();
@@ -39,10 +57,9 @@ impl Journal {
         if !existed && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("sync the folder of"))?;
         }
-        let (entries, complete_len) = read_lines(path, &mut file)?;
-        file.set_len(complete_len).map_err(io("shorten"))?;
-        file.seek(SeekFrom::Start(complete_len)).map_err(io("seek in"))?;
-        Ok((Self { path: path.to_owned(), file }, entries))
+        let (entries, len_bytes) = read_lines(path, &mut file)?;
+        file.set_len(len_bytes).map_err(io("shorten"))?;
+        Ok((Self { path: path.to_owned(), file, len_bytes }, entries))
     }
 
     /// Reads the journal at `path` without opening it for writing; empty if there is none.
@@ -55,14 +72,48 @@ impl Journal {
     }
 
     /// Adds an entry; it is durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// After an error the entry is not in the journal as far as this process can bring that about, and the next one takes
+    /// its place. [`Error::Invalid`] for an entry that could not be read back: it would make the journal unreadable.
+    /// [`Error::Damaged`] if the file was removed, replaced or changed behind our back.
     pub fn append(&mut self, entry: &JournalEntry) -> Result<()> {
-        let json = serde_json::to_string(entry).map_err(|error| Error::Invalid {
-            what: "journal entry".to_owned(),
-            reason: error.to_string(),
-        })?;
+        let invalid = |reason: String| Error::Invalid { what: "journal entry".to_owned(), reason };
+        let json = serde_json::to_string(entry).map_err(|error| invalid(error.to_string()))?;
+        serde_json::from_str::<JournalEntry>(&json)
+            .map_err(|error| invalid(format!("it cannot be read back: {error}")))?;
+        self.check_identity()?;
         let line = format!("{} {json}\n", Digest::of(json.as_bytes()));
-        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
-        written.map_err(|source| Error::Io { action: "append to", path: self.path.clone(), source })
+        let written = self
+            .file
+            .seek(SeekFrom::Start(self.len_bytes))
+            .and_then(|_| self.file.write_all(line.as_bytes()))
+            .and_then(|()| self.file.sync_data());
+        if let Err(source) = written {
+            // A part of a line must not stand before the next one. If this fails too, the next append finds another length.
+            let _ = self.file.set_len(self.len_bytes);
+            return Err(Error::Io { action: "append to", path: self.path.clone(), source });
+        }
+        self.len_bytes += line.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the path still names the file that we write to, as long as we left it: what proposes and what is evaluated
+    /// may be able to reach it.
+    fn check_identity(&self) -> Result<()> {
+        let io = |source| Error::Io { action: "look at", path: self.path.clone(), source };
+        let ours = self.file.metadata().map_err(io)?;
+        let named = std::fs::metadata(&self.path).ok();
+        let same = named.is_some_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino()));
+        let problem = if !same {
+            "it was removed or replaced while it was in use"
+        } else if ours.len() != self.len_bytes {
+            "someone else wrote to it while it was in use"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Damaged { path: self.path.clone(), problem: problem.to_owned() })
     }
 }
 

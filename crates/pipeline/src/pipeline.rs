@@ -14,6 +14,7 @@ use crate::event::{Event, EventKind, Observer};
 use crate::journal::{JournalEntry, RunState};
 use crate::journal_file::Journal;
 use crate::lock::RunLock;
+use crate::observe::describe;
 use crate::result::{IterationResult, RunReport};
 use crate::stop::{LoopProgress, MaxIterations, StopCondition, StopReason};
 use crate::{Cancellation, Error, Evaluator, Proposer, Result};
@@ -28,7 +29,8 @@ pub struct RunOptions {
     /// and measurements are compared with the incumbent's earlier ones instead of side by side. Default: yes.
     pub enable_checkpoints: bool,
     /// Whether the workspace goes back to the incumbent when a candidate is refused. Without it the run ends at the first
-    /// refused candidate, which stays in the workspace. Default: yes.
+    /// refused candidate, which stays in the workspace; the next run refuses to start from it. An edit that was cut off
+    /// before there was a decision is undone in any case, where there are checkpoints. Default: yes.
     pub enable_auto_rollback: bool,
     /// What proposers derive their randomness from. Default 0.
     pub seed: u64,
@@ -120,15 +122,22 @@ impl EvolutionPipelineBuilder {
     }
 }
 
-/// The state of a run while it goes: the journal and what follows from it. It lives under the run lock.
+/// A journal and the lock that it is written under. They stay together: a write goes on when the future that asked for it
+/// is dropped, and no other run may begin before it has ended.
+#[derive(Debug)]
+struct LockedJournal {
+    journal: Journal,
+    _lock: RunLock,
+}
+
+/// The state of a run while it goes: the journal and what follows from it.
 #[derive(Debug)]
 pub(crate) struct Run {
-    journal: Arc<Mutex<Journal>>,
+    journal: Arc<Mutex<LockedJournal>>,
     pub(crate) state: RunState,
     pub(crate) options: RunOptions,
     /// What this run does not protect.
     pub(crate) unprotected: Vec<String>,
-    _lock: RunLock,
 }
 
 impl Run {
@@ -136,7 +145,7 @@ impl Run {
     pub(crate) async fn record(&mut self, entry: JournalEntry) -> Result<()> {
         let journal = Arc::clone(&self.journal);
         let entry = off_thread("writing the journal", move || {
-            journal.lock().unwrap_or_else(PoisonError::into_inner).append(&entry)?;
+            journal.lock().unwrap_or_else(PoisonError::into_inner).journal.append(&entry)?;
             Ok(entry)
         })
         .await?;
@@ -215,8 +224,8 @@ impl EvolutionPipeline {
         let reason = match outcome {
             Ok(reason) => reason,
             Err(error) => {
-                self.emit(EventKind::ErrorOccurred { error: error.to_string() });
-                self.abandon(&mut run, &error.to_string()).await;
+                self.emit(EventKind::ErrorOccurred { error: describe(&error) });
+                self.abandon(&mut run, &error).await;
                 return Err(error);
             }
         };
@@ -235,10 +244,18 @@ impl EvolutionPipeline {
         Ok(RunReport { stop_reason: reason, results, final_version, unprotected: run.unprotected })
     }
 
-    /// Puts the workspace of a killed run in order, without going on with it. `None` if there was nothing to do.
+    /// Puts the workspace of a killed run in order, without going on with it: a decision that was made is carried out, and
+    /// before one the workspace returns to the accepted version. Gives the accepted version, or `None` if there was
+    /// nothing to do.
     pub async fn recover(&self) -> Result<Option<VersionRef>> {
         let mut run = self.open(RunOptions::default()).await?;
-        self.recover_workspace(&mut run).await
+        if !self.recover_workspace(&mut run).await? {
+            return Ok(None);
+        }
+        if run.state.is_decided() {
+            self.complete(&mut run).await?;
+        }
+        Ok(run.state.incumbent.map(|(version, _)| version))
     }
 
     /// Takes the lock and reads the journal.
@@ -253,8 +270,8 @@ impl EvolutionPipeline {
             let lock = RunLock::acquire(&state_directory)?;
             let (journal, entries) = Journal::open(&Self::journal_path(&state_directory))?;
             let state = RunState::replay(&entries);
-            let journal = Arc::new(Mutex::new(journal));
-            Ok(Run { journal, state, options, unprotected: unprotected_by(&options), _lock: lock })
+            let journal = Arc::new(Mutex::new(LockedJournal { journal, _lock: lock }));
+            Ok(Run { journal, state, options, unprotected: unprotected_by(&options) })
         })
         .await
     }
@@ -276,24 +293,28 @@ impl EvolutionPipeline {
             auto_rollback_enabled: options.enable_auto_rollback,
             baseline_version: run.state.incumbent.as_ref().map(|(version, _)| version.version_id.clone()),
         });
+        let first = run.state.finished.len();
+        // A decision that was made is carried out whatever the conditions say, so that the workspace is a known version.
+        if run.state.is_decided()
+            && let Some(reason) = self.complete(run).await?
+        {
+            return Ok(reason);
+        }
         if !self.ensure_baseline(run).await? {
             return Ok(StopReason::Interrupted);
         }
-        let mut progress =
-            LoopProgress { iterations_done: 0, consecutive_failures: 0, elapsed: std::time::Duration::ZERO };
         loop {
-            progress.elapsed = self.parts.clock.monotonic().saturating_sub(started);
+            let progress = LoopProgress {
+                iterations_done: (run.state.finished.len() - first) as u64,
+                consecutive_failures: run.state.failures_in_a_row,
+                elapsed: self.parts.clock.monotonic().saturating_sub(started),
+            };
             if let Some(reason) = self.should_stop(&progress, options.iterations) {
                 return Ok(reason);
             }
             if let Some(reason) = self.iterate(run).await? {
                 return Ok(reason);
             }
-            progress.iterations_done += 1;
-            let accepted = run.state.finished.last().is_some_and(|finished| {
-                finished.flight.settled.as_ref().is_some_and(|report| report.version_accepted)
-            });
-            progress.consecutive_failures = if accepted { 0 } else { progress.consecutive_failures + 1 };
         }
     }
 

@@ -47,7 +47,7 @@ pub struct PastOutcome {
     pub iteration: u64,
     /// What was proposed, in the proposer's own words.
     pub change: String,
-    /// `accept`, `reject`, `roll_back`, `inconclusive` or `error`.
+    /// `accepted`, `rejected`, `rolled_back`, `inconclusive` or `error`.
     pub outcome: String,
     /// Why.
     pub reasons: Vec<String>,

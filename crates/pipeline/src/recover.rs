@@ -2,65 +2,85 @@
 
 use evoseal_checkpoint::{NewCheckpoint, RestoreMode, Source};
 use evoseal_safety::{Observations, Outcome, ValidationRequest, VersionRef};
-use evoseal_types::{CheckpointId, Digest, VersionId};
+use evoseal_types::{CheckpointId, Digest, ErrorClass, VersionId};
 
 use crate::event::{EventKind, Stage};
-use crate::iterate::observe;
-use crate::journal::JournalEntry;
+use crate::journal::{InFlight, JournalEntry};
+use crate::observe::{describe, observe};
 use crate::pipeline::{EvolutionPipeline, Run};
 use crate::{Error, EvaluationRequest, Result, VersionInPlace};
 
 impl EvolutionPipeline {
-    /// Brings the workspace to where the journal says that it should be. Can be repeated any number of times.
+    /// Brings the workspace to where the journal says that it should be. Can be repeated any number of times. Whether there
+    /// was anything to do.
     ///
     /// An iteration that was killed before its decision leaves the incumbent; one that was killed after it is carried out
-    /// as decided by the next call of `iterate`, which goes on with what the journal knows.
-    pub(crate) async fn recover_workspace(&self, run: &mut Run) -> Result<Option<VersionRef>> {
-        let Some(flight) = run.state.in_flight.clone() else { return Ok(None) };
-        let incumbent = flight.incumbent.clone();
+    /// as decided by [`complete`](Self::complete), which goes on with what the journal knows.
+    pub(crate) async fn recover_workspace(&self, run: &mut Run) -> Result<bool> {
+        let Some(flight) = run.state.in_flight.clone() else { return Ok(false) };
+        let (iteration, incumbent) = (flight.iteration, &flight.incumbent);
         let action = if flight.validation.is_some() {
             "the decision that was made will be carried out".to_owned()
         } else if let Some(checkpoint) = incumbent.checkpoint {
-            let saved = self.save_unknown(flight.iteration).await?;
-            self.restore_workspace(checkpoint).await?;
+            let saved = self.return_workspace(iteration, checkpoint).await?;
             let saved =
                 saved.map_or(String::new(), |saved| format!("; what was there is kept as {}", saved.short()));
             format!("the workspace was returned to {}{saved}", incumbent.version_id)
         } else {
             "there is no checkpoint to return to; the workspace was left as it is".to_owned()
         };
-        if flight.validation.is_none() && flight.candidate.is_none() {
-            let reason = "the process ended while the change was proposed".to_owned();
-            run.record(JournalEntry::IterationAbandoned { iteration: flight.iteration, reason }).await?;
+        if flight.validation.is_none() && !can_go_on(&flight) {
+            let reason = "the process ended before there was a candidate that can be brought back".to_owned();
+            run.record(JournalEntry::IterationAbandoned { iteration, reason }).await?;
         }
-        self.emit(EventKind::RunRecovered { iteration: flight.iteration, action });
-        Ok(Some(incumbent))
+        self.emit(EventKind::RunRecovered { iteration, action });
+        Ok(true)
     }
 
-    /// Captures the workspace if no checkpoint has its tree: after a crash it may hold a person's work besides an
-    /// unfinished edit.
-    async fn save_unknown(&self, iteration: u64) -> Result<Option<CheckpointId>> {
-        let tree = self.parts.checkpoints.tree_digest(&self.parts.workspace).await?;
-        if self.parts.checkpoints.list().await?.iter().any(|known| known.tree == tree) {
+    /// Makes the workspace equal to a checkpoint. What stands there and no checkpoint holds may be a person's work: it is
+    /// captured first, and the capture returned.
+    pub(crate) async fn return_workspace(
+        &self,
+        iteration: u64,
+        checkpoint: CheckpointId,
+    ) -> Result<Option<CheckpointId>> {
+        let store = &self.parts.checkpoints;
+        let found = store.tree_digest(&self.parts.workspace).await?;
+        if store.load(checkpoint).await?.tree == found {
             return Ok(None);
         }
-        let version_id = VersionId::new(format!("before-recovery-{iteration}"))?;
-        let details = NewCheckpoint { note: "saved before recovery".to_owned(), ..self.details(&version_id) };
-        let source = Source::Directory(self.parts.workspace.clone());
-        let handle = self.parts.gate.create_safety_checkpoint(source, details).await?;
-        Ok(Some(handle.durable().await?.id))
+        let saved = if store.list().await?.iter().any(|known| known.tree == found) {
+            None
+        } else {
+            let version_id = VersionId::new(format!("before-recovery-{iteration}"))?;
+            let details =
+                NewCheckpoint { note: "saved before recovery".to_owned(), ..self.details(&version_id) };
+            let source = Source::Directory(self.parts.workspace.clone());
+            let handle = self.parts.gate.create_safety_checkpoint(source, details).await?;
+            Some(handle.durable().await?.id)
+        };
+        self.restore_workspace(checkpoint).await?;
+        Ok(saved)
     }
 
     /// After an error: the incumbent back into the workspace, if that can be done. Errors are not reported on top of the
     /// one that led here, since the next start puts the workspace in order again.
-    pub(crate) async fn abandon(&self, run: &mut Run, reason: &str) {
-        let Some(flight) = run.state.in_flight.clone() else { return };
-        let may_restore = run.options.enable_auto_rollback && flight.validation.is_none();
-        if let Some(checkpoint) = flight.incumbent.checkpoint.filter(|_| may_restore)
-            && self.restore_workspace(checkpoint).await.is_ok()
+    ///
+    /// What was observed already is kept and judged by the next run, if the error may go away by itself or by a
+    /// person's doing; otherwise the next run would only meet it again.
+    pub(crate) async fn abandon(&self, run: &mut Run, error: &Error) {
+        let Some(flight) = run.state.in_flight.clone().filter(|flight| flight.validation.is_none()) else {
+            return;
+        };
+        let iteration = flight.iteration;
+        if let Some(checkpoint) = flight.incumbent.checkpoint
+            && self.return_workspace(iteration, checkpoint).await.is_err()
         {
-            let iteration = flight.iteration;
-            let entry = JournalEntry::IterationAbandoned { iteration, reason: reason.to_owned() };
+            return;
+        }
+        let passes = matches!(error.class(), ErrorClass::Transient | ErrorClass::Environment);
+        if !(passes && flight.observations.is_some() && can_go_on(&flight)) {
+            let entry = JournalEntry::IterationAbandoned { iteration, reason: describe(error) };
             let _ = run.record(entry).await;
         }
     }
@@ -79,7 +99,10 @@ impl EvolutionPipeline {
         let known = run.state.incumbent.as_ref().map(|(version, _)| version.clone());
         if let Some(known) = known {
             let Some(checkpoint) = known.checkpoint else {
-                // Nothing to compare with: without checkpoints the person who switched them off vouches for the workspace.
+                // Nothing to compare with: without checkpoints the person who switched them off vouches for the workspace,
+                // unless it still is what was refused last.
+                let found = self.parts.checkpoints.tree_digest(&self.parts.workspace).await?;
+                self.refuse_refused(run, found).await?;
                 if !run.options.enable_checkpoints {
                     return Ok(true);
                 }
@@ -104,12 +127,12 @@ impl EvolutionPipeline {
         let listed = self.parts.checkpoints.list().await?;
         let refused = run.state.finished.iter().rev().find_map(|finished| {
             let (version, _) = finished.flight.candidate.as_ref()?;
-            let refused = finished.flight.settled.as_ref().is_none_or(|report| !report.version_accepted);
             let has_tree =
                 listed.iter().any(|known| Some(known.id) == version.checkpoint && known.tree == tree);
-            (refused && has_tree).then(|| version.version_id.clone())
+            (!finished.flight.is_accepted() && has_tree).then(|| version.version_id.to_string())
         });
-        match refused {
+        let left = run.state.left_in_workspace.contains(&tree).then(|| "a candidate".to_owned());
+        match refused.or(left) {
             None => Ok(()),
             Some(version) => Err(Error::Invalid {
                 what: "workspace".to_owned(),
@@ -125,8 +148,7 @@ impl EvolutionPipeline {
         let accepted = run.state.finished.iter().filter_map(|finished| {
             let flight = &finished.flight;
             let (version, _) = flight.candidate.as_ref()?;
-            let was_accepted = flight.settled.as_ref().is_some_and(|report| report.version_accepted);
-            let checkpoint = was_accepted.then(|| flight.accepted.or(version.checkpoint))?;
+            let checkpoint = flight.is_accepted().then(|| flight.accepted.or(version.checkpoint))?;
             Some(VersionRef { version_id: version.version_id.clone(), checkpoint })
         });
         let baselines = run.state.baselines.iter().map(|baseline| baseline.version.clone());
@@ -158,11 +180,12 @@ impl EvolutionPipeline {
         } else {
             None
         };
-        let Some(evaluation) =
-            self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await
-        else {
-            return Ok(false);
-        };
+        let evaluation = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await;
+        if let Some(captured) = &captured {
+            // Whatever comes of it, what the evaluation left behind goes.
+            self.restore_workspace(captured.id).await?;
+        }
+        let Some(evaluation) = evaluation else { return Ok(false) };
         let observations = observe(evaluation?, Vec::new(), &Observations::default());
         let request = ValidationRequest {
             current_version_id: None,
@@ -175,10 +198,7 @@ impl EvolutionPipeline {
             return Err(Error::BaselineFailed { reason: validation.decision.summary() });
         }
         let checkpoint = match captured {
-            Some(captured) => {
-                self.restore_workspace(captured.id).await?;
-                Some(self.capture_accepted(&version_id, None, &observations).await?)
-            }
+            Some(_) => Some(self.capture_accepted(&version_id, None, &observations).await?),
             None => None,
         };
         let version = VersionRef { version_id: version_id.clone(), checkpoint };
@@ -188,7 +208,10 @@ impl EvolutionPipeline {
             decision: validation.decision.clone(),
             auto_rollback: false,
         };
-        self.parts.gate.settle(&settlement).await?;
+        let report = self.parts.gate.settle(&settlement).await?;
+        if !report.version_accepted {
+            return Err(Error::BaselineFailed { reason: report.actions_taken.join("; ") });
+        }
         let at = self.parts.clock.now();
         let validation = Box::new(validation);
         run.record(JournalEntry::BaselineAccepted { at, version, observations, validation }).await?;
@@ -214,6 +237,16 @@ impl EvolutionPipeline {
         let source = Source::Directory(self.parts.workspace.clone());
         let handle = self.parts.gate.create_safety_checkpoint(source, details).await?;
         Ok(handle.durable().await?.id)
+    }
+}
+
+/// Whether an iteration without a decision can be carried on with in another process: its candidate can be brought back,
+/// or it is known that there is none.
+fn can_go_on(flight: &InFlight) -> bool {
+    match &flight.candidate {
+        // Without any checkpoint the workspace was left as it is: the candidate still stands there.
+        Some((version, _)) => version.checkpoint.is_some() || flight.incumbent.checkpoint.is_none(),
+        None => flight.observations.is_some(),
     }
 }
 

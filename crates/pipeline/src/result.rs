@@ -100,7 +100,7 @@ impl From<&FinishedIteration> for IterationResult {
         let (change, proposal_failed) = flight.proposed.clone().unwrap_or_default();
         let candidate = flight.candidate.as_ref();
         let decided = flight.validation.as_ref().map(|validation| validation.decision.outcome);
-        let version_accepted = flight.settled.as_ref().is_some_and(|report| report.version_accepted);
+        let version_accepted = flight.is_accepted();
         // Without a proposal that could be evaluated the decision is about a fault of ours, not about the candidate.
         let observations = flight.observations.clone().unwrap_or_default();
         let not_run =

@@ -99,12 +99,31 @@ impl AuditRecord {
 
 /// Remembers what was decided and done.
 ///
+/// ```
+/// use std::sync::Arc;
+/// use evoseal_safety::{AuditEvent, AuditLog, MemoryAuditLog};
+/// use evoseal_types::{Digest, ManualClock, VersionId};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let log = MemoryAuditLog::new(Arc::new(ManualClock::default()));
+/// let what = AuditEvent::Accepted { version_id: VersionId::new("v1")?, checkpoint: None };
+/// let first = log.append(what.clone()).await?;
+/// let second = log.append(what).await?;
+/// assert_eq!((first.sequence, first.previous), (1, Digest::of(b"")));
+/// assert_ne!(second.previous, first.previous);
+/// assert_eq!(log.records_after(1).await?, [second]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Contract
 ///
 /// - *Append only.* A record is durable when `append` returns, and is never changed or removed.
 /// - *Chained.* Each record names the digest of the one before; `records` checks the whole chain and answers
 ///   [`Error::AuditDamaged`] at the first record that does not fit.
 /// - *Ordered.* Sequence numbers count from 1 without gaps, also with several writers at once.
+/// - *Errors.* After a failed `append` the record is in the log wholly or not at all.
 #[async_trait]
 pub trait AuditLog: fmt::Debug + Send + Sync {
     /// Adds a record.
@@ -112,6 +131,10 @@ pub trait AuditLog: fmt::Debug + Send + Sync {
 
     /// All records, oldest first, the chain checked.
     async fn records(&self) -> Result<Vec<AuditRecord>>;
+
+    /// The records with a number above `sequence`, oldest first. The chain is checked from its beginning all the same; what
+    /// is saved is handing out what the caller has seen.
+    async fn records_after(&self, sequence: u64) -> Result<Vec<AuditRecord>>;
 }
 
 /// Forwards every method to what a smart pointer holds.
@@ -130,6 +153,10 @@ macro_rules! forward_audit_log {
             async fn records(&self) -> Result<Vec<AuditRecord>> {
                 (**self).records().await
             }
+
+            async fn records_after(&self, sequence: u64) -> Result<Vec<AuditRecord>> {
+                (**self).records_after(sequence).await
+            }
         }
     };
 }
@@ -141,37 +168,49 @@ forward_audit_log!(Box);
 #[derive(Debug)]
 pub struct MemoryAuditLog {
     clock: Arc<dyn Clock>,
-    records: Mutex<Vec<AuditRecord>>,
+    records: Mutex<(Vec<AuditRecord>, Option<Digest>)>,
 }
 
 impl MemoryAuditLog {
     /// An empty log.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, records: Mutex::new(Vec::new()) }
+        Self { clock, records: Mutex::default() }
     }
 }
 
 #[async_trait]
 impl AuditLog for MemoryAuditLog {
     async fn append(&self, what: AuditEvent) -> Result<AuditRecord> {
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = next_record(records.last(), self.clock.now(), what)?;
+        let mut state = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let (records, last) = &mut *state;
+        let record = next_record(records.len() as u64, *last, self.clock.now(), what);
+        *last = Some(record.encode()?.1);
         records.push(record.clone());
         Ok(record)
     }
 
     async fn records(&self) -> Result<Vec<AuditRecord>> {
-        Ok(self.records.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.records_after(0).await
+    }
+
+    async fn records_after(&self, sequence: u64) -> Result<Vec<AuditRecord>> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(after(&records.0, sequence).to_vec())
     }
 }
 
-/// The record that follows `last`.
+/// The records with a number above `sequence`, of all of them.
+pub(crate) fn after(records: &[AuditRecord], sequence: u64) -> &[AuditRecord] {
+    &records[usize::try_from(sequence).map_or(records.len(), |skipped| skipped.min(records.len()))..]
+}
+
+/// The record that follows one with the number `sequence` (0 if there is none) and the digest `previous`.
 pub(crate) fn next_record(
-    last: Option<&AuditRecord>,
+    sequence: u64,
+    previous: Option<Digest>,
     timestamp: Timestamp,
     what: AuditEvent,
-) -> Result<AuditRecord> {
-    let previous =
-        last.map_or_else(|| Ok(Digest::of(b"")), |last| last.encode().map(|(_, digest)| digest))?;
-    Ok(AuditRecord { sequence: last.map_or(1, |last| last.sequence + 1), timestamp, previous, what })
+) -> AuditRecord {
+    let previous = previous.unwrap_or_else(|| Digest::of(b""));
+    AuditRecord { sequence: sequence + 1, timestamp, previous, what }
 }

@@ -186,7 +186,7 @@ pub struct CleanupReport {
 ///   and the decision; asked again with the same request it gives the same decision.
 /// - *Settling is idempotent.* `settle` may be repeated after a crash or an error, and then completes what is missing.
 /// - *Clean-up is safe.* It never deletes the checkpoint of a known-good version, the incumbent, its parent, a baseline, or
-///   a pinned one.
+///   a pinned one. A clean-up after a settlement that fails is told in the report; it does not undo the settlement.
 #[async_trait]
 pub trait SafetyGate: fmt::Debug + Send + Sync {
     /// Captures a version. Returns after capture; await the handle for durability.

@@ -7,25 +7,22 @@ use async_trait::async_trait;
 use evoseal_checkpoint::{
     Checkpoint, CheckpointHandle, CheckpointStore, CheckpointStoreExt, NewCheckpoint, Source, surplus,
 };
-use evoseal_metrics::{MetricStore, NewRecord, RecordFilter};
-use evoseal_regression::{Baseline, Detector, Measurements};
-use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
-use evoseal_types::{CheckpointId, Clock, Digest, MetricName, TestStatus, VersionId};
+use evoseal_metrics::MetricStore;
+use evoseal_regression::{Assessment, Detector};
+use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackReport, RollbackRequest, Target};
+use evoseal_types::{CheckpointId, Clock, Digest, ErrorClass, MetricName, TestStatus, VersionId};
+use tokio::sync::MutexGuard;
 
 use crate::audit::{AuditEvent, AuditLog};
-use crate::audit_file::off_thread;
 use crate::decision::{DecisionPolicy, Outcome};
 use crate::evidence::{Evidence, Judgement, ValidationRequest};
 use crate::gate::{
     CheckpointStatus, CleanupReport, RegressionStatus, RollbackStatus, SafetyGate, SafetyStatus,
     SafetyValidation, Settlement, SettlementReport, VersionRef,
 };
+use crate::recorded::Recorded;
+use crate::remembered::Remembered;
 use crate::{Error, Result, SafetySwitches, StandardPolicy};
-
-/// The tag that tells the candidate's record from the incumbent's in one comparison.
-const ROLE_TAG: &str = "role";
-/// The version that a record was measured beside.
-const BESIDE_TAG: &str = "beside";
 
 /// Coordinates the checkpoint store, the metric store, the detector, the policy, the audit log and, where there is a
 /// workspace, the rollback (the published name for this part).
@@ -33,12 +30,13 @@ const BESIDE_TAG: &str = "beside";
 pub struct SafetyIntegration {
     switches: SafetySwitches,
     checkpoints: Arc<dyn CheckpointStore>,
-    metrics: Arc<dyn MetricStore>,
+    recorded: Recorded,
     detector: Arc<dyn Detector>,
     rollback: Option<Arc<dyn Rollback>>,
     policy: Arc<dyn DecisionPolicy>,
     audit: Arc<dyn AuditLog>,
     clock: Arc<dyn Clock>,
+    remembered: tokio::sync::Mutex<Remembered>,
 }
 
 /// Puts a [`SafetyIntegration`] together.
@@ -86,12 +84,13 @@ impl SafetyIntegration {
             integration: Self {
                 switches: SafetySwitches::default(),
                 checkpoints,
-                metrics,
+                recorded: Recorded { store: metrics },
                 detector,
                 rollback: None,
                 policy: Arc::new(StandardPolicy::default()),
                 audit,
                 clock,
+                remembered: tokio::sync::Mutex::default(),
             },
         }
     }
@@ -110,13 +109,7 @@ impl SafetyIntegration {
 
     /// The named baselines: name, version and checkpoint, sorted by name.
     pub async fn baselines(&self) -> Result<BTreeMap<String, (VersionId, CheckpointId)>> {
-        let mut baselines = BTreeMap::new();
-        for record in self.audit.records().await? {
-            if let AuditEvent::BaselineSet { name, version_id, checkpoint } = record.what {
-                baselines.insert(name, (version_id, checkpoint));
-            }
-        }
-        Ok(baselines)
+        Ok(self.remembered().await?.baselines.clone())
     }
 
     /// What [`cleanup_old_safety_data`](SafetyGate::cleanup_old_safety_data) would delete, oldest first.
@@ -125,84 +118,23 @@ impl SafetyIntegration {
     ///
     /// Of the checkpoint store; it refuses to keep none at all.
     pub async fn cleanup_plan(&self, keep_checkpoints: usize) -> Result<Vec<Checkpoint>> {
-        let mut protected = self.protected().await?;
-        let listed = self.checkpoints.list().await?;
-        // The newest checkpoint may be a candidate that is being judged right now.
-        protected.extend(listed.last().map(|checkpoint| checkpoint.id));
-        let doomed: BTreeSet<CheckpointId> =
-            surplus(&listed, keep_checkpoints as u64, &protected)?.into_iter().collect();
-        Ok(listed.into_iter().filter(|checkpoint| doomed.contains(&checkpoint.id)).collect())
+        self.plan_clean_up(keep_checkpoints, BTreeSet::new()).await.map(|(doomed, _)| doomed)
     }
 
-    /// Stores what was measured, once for each comparison.
-    async fn record_measurements(&self, request: &ValidationRequest) -> Result<()> {
-        let observations = &request.observations;
-        let beside = request.current_version_id.as_ref().map_or("", VersionId::as_str);
-        let candidate = NewRecord {
-            version_id: request.new_version_id.clone(),
-            recorded_at: self.clock.now(),
-            metrics: observations.metrics.clone(),
-            test_results: observations.test_results.clone(),
-            tags: tags("candidate", beside),
-        };
-        self.append_once(candidate).await?;
-        let Some(current) =
-            request.current_version_id.as_ref().filter(|_| !observations.incumbent_metrics.is_empty())
-        else {
-            return Ok(());
-        };
-        let incumbent = NewRecord {
-            version_id: current.clone(),
-            recorded_at: self.clock.now(),
-            metrics: observations.incumbent_metrics.clone(),
-            test_results: Vec::new(),
-            tags: tags("incumbent", request.new_version_id.as_str()),
-        };
-        self.append_once(incumbent).await
+    /// What the audit log says by now.
+    async fn remembered(&self) -> Result<MutexGuard<'_, Remembered>> {
+        let mut remembered = self.remembered.lock().await;
+        remembered.catch_up(self.audit.as_ref()).await?;
+        Ok(remembered)
     }
 
-    /// Appends a record unless the store has one of the same version with the same tags: a judgement that is repeated
-    /// after a crash must not count its samples twice.
-    async fn append_once(&self, record: NewRecord) -> Result<()> {
-        let filter = RecordFilter { version_id: Some(record.version_id.clone()), ..RecordFilter::default() };
-        let known = self.metrics.records(&filter).await?;
-        if !known.iter().any(|known| known.record.tags == record.tags) {
-            self.metrics.append(record).await?;
+    /// Adds an event unless the log has it: what is repeated after a crash stands there once.
+    async fn log_once(&self, event: AuditEvent) -> Result<()> {
+        let known = self.remembered().await?.knows(&event)?;
+        if !known {
+            self.audit.append(event).await?;
         }
         Ok(())
-    }
-
-    /// What the detector needs to judge a candidate.
-    async fn measurements(&self, request: &ValidationRequest) -> Result<Measurements> {
-        let filter = RecordFilter { accepted_only: true, ..RecordFilter::default() };
-        let mut history: BTreeMap<MetricName, Vec<f64>> = BTreeMap::new();
-        for known in self.metrics.records(&filter).await? {
-            let own = known.record.tags.get(ROLE_TAG).is_none_or(|role| role == "candidate");
-            if !own || known.record.version_id == request.new_version_id {
-                continue;
-            }
-            for metric in &known.record.metrics {
-                let values = metric.values();
-                let mean = values.iter().sum::<f64>() / values.len() as f64;
-                if mean.is_finite() {
-                    history.entry(metric.spec.name.clone()).or_default().push(mean);
-                }
-            }
-        }
-        let mut baselines = Vec::new();
-        for (name, (version_id, _)) in self.baselines().await? {
-            let filter = RecordFilter { version_id: Some(version_id.clone()), ..RecordFilter::default() };
-            if let Some(known) = self.metrics.records(&filter).await?.into_iter().next() {
-                baselines.push(Baseline { name, version_id, metrics: known.record.metrics });
-            }
-        }
-        Ok(Measurements {
-            incumbent: request.observations.incumbent_metrics.clone(),
-            candidate: request.observations.metrics.clone(),
-            paired: request.observations.paired,
-            history,
-            baselines,
-        })
     }
 
     /// Asks the detector, unless harder evidence makes the question pointless.
@@ -215,35 +147,42 @@ impl SafetyIntegration {
         if hard || nothing_measured || request.current_version_id.is_none() {
             return Ok(Judgement::NotAsked);
         }
-        let measurements = self.measurements(request).await?;
+        let baselines = self.baselines().await?;
+        let measurements = self.recorded.measurements(request, &baselines).await?;
         let detector = Arc::clone(&self.detector);
-        off_thread("regression detection", move || {
-            Ok(match detector.assess(&measurements) {
-                Ok(assessment) => Judgement::Assessed(assessment),
-                Err(error) => Judgement::Failed(error.to_string()),
-            })
-        })
-        .await
+        match tokio::task::spawn_blocking(move || detector.assess(&measurements)).await {
+            Ok(Ok(assessment)) if is_storable(&assessment) => Ok(Judgement::Assessed(assessment)),
+            Ok(Ok(_)) => {
+                Ok(Judgement::Failed("a finding holds a number that cannot be written down".to_owned()))
+            }
+            Ok(Err(error)) => Ok(Judgement::Failed(error.to_string())),
+            // The same measurements would bring it down again: that must decide, not end every run that meets them.
+            Err(error) if error.is_panic() => Ok(Judgement::Failed("it panicked".to_owned())),
+            Err(_) => Err(Error::Interrupted { action: "regression detection" }),
+        }
+    }
+
+    /// Records what was measured. `Some` with the reason if the store refuses it as contradictory, which speaks against
+    /// the version; a store that cannot be used is an error.
+    async fn refused_measurements(&self, request: &ValidationRequest) -> Result<Option<String>> {
+        match self.recorded.record(request, self.clock.now()).await {
+            Ok(()) => Ok(None),
+            Err(Error::Metrics(error)) if error.class() == ErrorClass::Invalid => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes the new version the incumbent.
     async fn accept(&self, settlement: &Settlement) -> Result<SettlementReport> {
         let VersionRef { version_id, checkpoint } = &settlement.new;
-        self.metrics.set_accepted(version_id, true).await?;
+        self.recorded.store.set_accepted(version_id, true).await?;
         if let (Some(rollback), Some(checkpoint)) = (&self.rollback, checkpoint) {
             rollback.mark_known_good(*checkpoint).await?;
         }
         let event = AuditEvent::Accepted { version_id: version_id.clone(), checkpoint: *checkpoint };
-        if !self.already_logged(&event).await? {
-            self.audit.append(event).await?;
-        }
+        self.log_once(event).await?;
         let actions_taken = vec![format!("accepted {version_id}")];
         Ok(SettlementReport { version_accepted: true, rollback: None, actions_taken })
-    }
-
-    /// Whether an event is in the log already: a settlement that is repeated after a crash adds it once.
-    async fn already_logged(&self, event: &AuditEvent) -> Result<bool> {
-        Ok(self.audit.records().await?.iter().any(|record| record.what == *event))
     }
 
     /// Keeps the accepted version, and returns the workspace to it.
@@ -266,7 +205,16 @@ impl SafetyIntegration {
                 return Ok(report);
             }
         };
+        // A rollback that was cut off would otherwise be completed later, over whatever stands there by then.
+        rollback.recover().await?;
         let reason = format!("{}: {}", settlement.decision.decided_by, settlement.decision.summary());
+        if let Some(done) = self.rolled_back_already(rollback.as_ref(), version_id, &reason, target).await? {
+            report
+                .actions_taken
+                .push(format!("refused {version_id}; rolled back to {} before", done.version_id));
+            report.rollback = Some(done);
+            return Ok(report);
+        }
         let request = RollbackRequest {
             target: Target::Checkpoint(target),
             reason: settlement.decision.decided_by.to_string(),
@@ -282,34 +230,95 @@ impl SafetyIntegration {
         Ok(report)
     }
 
-    /// Checkpoints that no clean-up may delete: known-good ones, their parents, and baselines.
-    async fn protected(&self) -> Result<BTreeSet<CheckpointId>> {
-        let mut protected: BTreeSet<CheckpointId> =
-            self.baselines().await?.into_values().map(|(_, checkpoint)| checkpoint).collect();
+    /// The report of this very rollback if the log has it and the workspace still is where it led: a settlement that is
+    /// repeated must not count it twice.
+    async fn rolled_back_already(
+        &self,
+        rollback: &dyn Rollback,
+        from: &VersionId,
+        reason: &str,
+        requested: CheckpointId,
+    ) -> Result<Option<RollbackReport>> {
+        let known = self.remembered().await?.rolled_back.get(from).cloned();
+        let Some((_, restored)) = known.filter(|(known, _)| known == reason) else { return Ok(None) };
+        let Ok((checkpoint, plan)) = rollback.preview(&Target::Checkpoint(restored)).await else {
+            return Ok(None);
+        };
+        Ok(plan.changes.is_empty().then(|| RollbackReport {
+            requested,
+            restored,
+            version_id: checkpoint.details.version_id,
+            saved: None,
+            changes: Vec::new(),
+            tree: plan.tree,
+            attempts: vec![Attempt { checkpoint: restored, error: None }],
+        }))
+    }
+
+    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, baselines, the parents of all of these, and
+    /// the newest, which may be a candidate that is being judged right now.
+    async fn protected(
+        &self,
+        in_use: BTreeSet<CheckpointId>,
+        listed: &[Checkpoint],
+    ) -> Result<BTreeSet<CheckpointId>> {
+        let mut protected = in_use;
+        {
+            let remembered = self.remembered().await?;
+            protected.extend(remembered.baselines.values().map(|(_, checkpoint)| *checkpoint));
+            protected.extend(&remembered.accepted);
+        }
         if let Some(rollback) = &self.rollback {
             protected.extend(rollback.known_good().await?);
         }
-        for record in self.audit.records().await? {
-            if let AuditEvent::Accepted { checkpoint: Some(checkpoint), .. } = record.what {
-                protected.insert(checkpoint);
-            }
-        }
-        let parents: Vec<CheckpointId> = self
-            .checkpoints
-            .list()
-            .await?
-            .iter()
-            .filter(|checkpoint| protected.contains(&checkpoint.id))
-            .filter_map(|checkpoint| checkpoint.details.parent)
-            .collect();
+        let children = listed.iter().filter(|checkpoint| protected.contains(&checkpoint.id));
+        let parents: Vec<CheckpointId> = children.filter_map(|child| child.details.parent).collect();
         protected.extend(parents);
+        protected.extend(listed.last().map(|checkpoint| checkpoint.id));
         Ok(protected)
+    }
+
+    /// What a clean-up would delete, oldest first, and how many checkpoints it would leave.
+    async fn plan_clean_up(
+        &self,
+        keep_checkpoints: usize,
+        in_use: BTreeSet<CheckpointId>,
+    ) -> Result<(Vec<Checkpoint>, usize)> {
+        let mut listed = self.checkpoints.list().await?;
+        let protected = self.protected(in_use, &listed).await?;
+        let doomed: BTreeSet<CheckpointId> =
+            surplus(&listed, keep_checkpoints as u64, &protected)?.into_iter().collect();
+        let left = listed.len() - doomed.len();
+        listed.retain(|checkpoint| doomed.contains(&checkpoint.id));
+        Ok((listed, left))
+    }
+
+    /// Deletes the oldest checkpoints until `keep_checkpoints` are left, except those that are protected.
+    async fn clean_up(
+        &self,
+        keep_checkpoints: usize,
+        in_use: BTreeSet<CheckpointId>,
+    ) -> Result<CleanupReport> {
+        let (plan, left) = self.plan_clean_up(keep_checkpoints, in_use).await?;
+        let kept_protected = left.saturating_sub(keep_checkpoints) as u64;
+        let doomed: Vec<CheckpointId> = plan.iter().map(|checkpoint| checkpoint.id).collect();
+        if doomed.is_empty() {
+            return Ok(CleanupReport { checkpoints_deleted: 0, bytes_freed: 0, kept_protected });
+        }
+        let deleted = self.checkpoints.delete(&doomed).await?;
+        self.audit.append(AuditEvent::CleanedUp { checkpoints: deleted.checkpoints.clone() }).await?;
+        Ok(CleanupReport {
+            checkpoints_deleted: deleted.checkpoints.len() as u64,
+            bytes_freed: deleted.bytes_freed,
+            kept_protected,
+        })
     }
 }
 
-/// Tags of a record that say which side of which comparison it was.
-fn tags(role: &str, beside: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(ROLE_TAG.to_owned(), role.to_owned()), (BESIDE_TAG.to_owned(), beside.to_owned())])
+/// Whether an assessment can be read back once it is written: JSON has no infinities, and a journal that holds one could
+/// not be read any more.
+fn is_storable(assessment: &Assessment) -> bool {
+    serde_json::to_vec(assessment).is_ok_and(|json| serde_json::from_slice::<Assessment>(&json).is_ok())
 }
 
 #[async_trait]
@@ -329,8 +338,10 @@ impl SafetyGate for SafetyIntegration {
     }
 
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {
-        self.record_measurements(request).await?;
-        let judgement = self.judge(request).await?;
+        let judgement = match self.refused_measurements(request).await? {
+            None => self.judge(request).await?,
+            Some(reason) => Judgement::Failed(format!("the measurements were refused: {reason}")),
+        };
         let evidence = Evidence { request: request.clone(), judgement };
         let decision = self.policy.decide(&evidence);
         let json = serde_json::to_vec(&evidence)
@@ -341,9 +352,7 @@ impl SafetyGate for SafetyIntegration {
             evidence: Digest::of(&json),
             decision: decision.clone(),
         };
-        if !self.already_logged(&event).await? {
-            self.audit.append(event).await?;
-        }
+        self.log_once(event).await?;
         let reports = &request.observations.test_results;
         let test_passed = !reports.is_empty()
             && reports.iter().all(|report| report.status == TestStatus::Pass && report.tests_run > 0);
@@ -358,9 +367,18 @@ impl SafetyGate for SafetyIntegration {
             self.refuse(settlement).await?
         };
         if self.switches.auto_cleanup {
-            let cleanup = self.cleanup_old_safety_data(self.switches.max_checkpoints).await?;
-            if cleanup.checkpoints_deleted > 0 {
-                report.actions_taken.push(format!("deleted {} old checkpoints", cleanup.checkpoints_deleted));
+            let versions = settlement.current.iter().chain([&settlement.new]);
+            let in_use = versions.filter_map(|version| version.checkpoint).collect();
+            match self.clean_up(self.switches.max_checkpoints, in_use).await {
+                Ok(cleanup) if cleanup.checkpoints_deleted == 0 => {}
+                Ok(cleanup) => {
+                    let count = cleanup.checkpoints_deleted;
+                    report.actions_taken.push(format!("deleted {count} old checkpoints"));
+                }
+                // The decision is carried out by now, and saying otherwise would be wrong.
+                Err(error) => {
+                    report.actions_taken.push(format!("old checkpoints were not deleted: {error}"));
+                }
             }
         }
         Ok(report)
@@ -400,19 +418,6 @@ impl SafetyGate for SafetyIntegration {
     }
 
     async fn cleanup_old_safety_data(&self, keep_checkpoints: usize) -> Result<CleanupReport> {
-        let plan = self.cleanup_plan(keep_checkpoints).await?;
-        let listed = self.checkpoints.list().await?.len();
-        let kept_protected = (listed - plan.len()).saturating_sub(keep_checkpoints) as u64;
-        let doomed: Vec<CheckpointId> = plan.iter().map(|checkpoint| checkpoint.id).collect();
-        if doomed.is_empty() {
-            return Ok(CleanupReport { checkpoints_deleted: 0, bytes_freed: 0, kept_protected });
-        }
-        let deleted = self.checkpoints.delete(&doomed).await?;
-        self.audit.append(AuditEvent::CleanedUp { checkpoints: doomed }).await?;
-        Ok(CleanupReport {
-            checkpoints_deleted: deleted.checkpoints.len() as u64,
-            bytes_freed: deleted.bytes_freed,
-            kept_protected,
-        })
+        self.clean_up(keep_checkpoints, BTreeSet::new()).await
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use evoseal_regression::{DataProblem, Finding, Verdict};
+use evoseal_regression::{Assessment, DataProblem, Finding, Verdict};
 use evoseal_sandbox::ViolationKind;
-use evoseal_types::{Objective, Severity, TestReport, TestStatus};
+use evoseal_types::{MetricName, MetricSamples, Objective, Severity, TestReport, TestStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
-use crate::evidence::{Evidence, FaultKind, Judgement, Subject};
+use crate::evidence::{Evidence, FaultKind, Judgement, Observations, Subject};
 use crate::{Error, Result};
 
 /// The thresholds of [`StandardPolicy`], checked.
@@ -149,8 +149,11 @@ fn fault_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
             (Subject::Candidate, _) => Outcome::RollBack,
         };
         let first_line = fault.message.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
-        let message =
-            format!("{} of the {} {}: {}", fault.stage, fault.subject, fault.kind, first_line.trim());
+        let message = match fault.kind {
+            // The message alone says what kept it from running.
+            FaultKind::NotRun => format!("{}: {}", fault.stage, first_line.trim()),
+            _ => format!("{} of the {} {}: {}", fault.stage, fault.subject, fault.kind, first_line.trim()),
+        };
         object(reasons, Rule::EvaluationFault, outcome, message);
     }
 }
@@ -167,6 +170,9 @@ fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
         let name = &report.test_type;
         if let Err(error) = report.check() {
             object(reasons, Rule::TestReportInvalid, Outcome::Reject, error.to_string());
+        }
+        if let Some(problem) = cases_against_counts(report) {
+            object(reasons, Rule::TestReportInvalid, Outcome::Reject, format!("{name}: {problem}"));
         }
         if report.tests_failed > 0 || report.status == TestStatus::Fail {
             let failed: Vec<&str> = names_with(report, TestStatus::Fail).take(3).collect();
@@ -195,33 +201,55 @@ fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     }
 }
 
+/// Named tests that did not pass and that the counts keep quiet about.
+fn cases_against_counts(report: &TestReport) -> Option<String> {
+    let named = |status| names_with(report, status).count() as u64;
+    let (failed, errors) = (named(TestStatus::Fail), named(TestStatus::Error));
+    (failed > report.tests_failed || errors > report.tests_errors).then(|| {
+        format!(
+            "it names {failed} failed tests and {errors} with errors, and counts {} and {}",
+            report.tests_failed, report.tests_errors
+        )
+    })
+}
+
 /// The names of a report's tests with a status.
 fn names_with(report: &TestReport, status: TestStatus) -> impl Iterator<Item = &str> {
     report.cases.iter().filter(move |case| case.status == status).map(|case| case.name.as_str())
 }
 
-/// Tests that passed in the incumbent and neither pass nor fail in the candidate; where a report names no tests, the
-/// count may not shrink.
+/// Tests that passed in the incumbent and neither pass nor fail in the candidate; and for each type of tests, the number
+/// that ran may not shrink, which is all that can be said where a report names no tests.
 fn missing_tests(incumbent: &[TestReport], candidate: &[TestReport]) -> Vec<String> {
+    let types: BTreeSet<&str> = incumbent.iter().map(|report| report.test_type.as_str()).collect();
     let mut missing = Vec::new();
-    for before in incumbent {
-        let after: Vec<&TestReport> =
-            candidate.iter().filter(|report| report.test_type == before.test_type).collect();
+    for test_type in types {
+        let (before, after) = (of_type(incumbent, test_type), of_type(candidate, test_type));
         let ran: BTreeSet<&str> = after
             .iter()
             .flat_map(|report| report.cases.iter())
             .filter(|case| case.status != TestStatus::Skip)
             .map(|case| case.name.as_str())
             .collect();
-        let gone = names_with(before, TestStatus::Pass).filter(|name| !ran.contains(name));
-        missing.extend(gone.map(|name| format!("{}: {name}", before.test_type)));
-        let (count_before, count_after) =
-            (before.tests_run, after.iter().map(|report| report.tests_run).sum::<u64>());
-        if missing.is_empty() && count_after < count_before {
-            missing.push(format!("{}: {count_after} ran, {count_before} before", before.test_type));
+        let passed = before.iter().flat_map(|report| names_with(report, TestStatus::Pass));
+        let named = missing.len();
+        missing.extend(passed.filter(|name| !ran.contains(name)).map(|name| format!("{test_type}: {name}")));
+        let (count_before, count_after) = (tests_run(&before), tests_run(&after));
+        if missing.len() == named && count_after < count_before {
+            missing.push(format!("{test_type}: {count_after} ran, {count_before} before"));
         }
     }
     missing
+}
+
+/// The reports on one type of tests.
+fn of_type<'a>(reports: &'a [TestReport], test_type: &str) -> Vec<&'a TestReport> {
+    reports.iter().filter(|report| report.test_type == test_type).collect()
+}
+
+/// How many tests ran in all.
+fn tests_run(reports: &[&TestReport]) -> u64 {
+    reports.iter().map(|report| report.tests_run).fold(0, u64::saturating_add)
 }
 
 impl StandardPolicy {
@@ -233,15 +261,13 @@ impl StandardPolicy {
                 let message = format!("{} has a value that is not a finite number", metric.spec.name);
                 object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
             }
+            if metric.samples.is_empty() {
+                let message = format!("{} has no samples", metric.spec.name);
+                object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+            }
         }
-        let measured = |objective: &Objective| {
-            request.observations.metrics.iter().any(|metric| metric.spec.name == objective.metric)
-        };
-        if let Some(objective) =
-            request.objective.as_ref().filter(|objective| !hard_evidence && !measured(objective))
-        {
-            let message = format!("the objective {} was not measured", objective.metric);
-            object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+        if let Some(objective) = request.objective.as_ref().filter(|_| !hard_evidence) {
+            objective_reasons(objective, &request.observations.metrics, reasons);
         }
         match &evidence.judgement {
             Judgement::Failed(why) => {
@@ -258,6 +284,10 @@ impl StandardPolicy {
             Judgement::Assessed(assessment) => {
                 for finding in &assessment.findings {
                     self.finding_reason(finding, reasons);
+                }
+                for name in unjudged(&request.observations, assessment) {
+                    let message = format!("the detector said nothing about {name}");
+                    object(reasons, Rule::DetectorFailed, Outcome::Reject, message);
                 }
             }
         }
@@ -328,15 +358,7 @@ impl StandardPolicy {
             return;
         }
         let name = &finding.metric.name;
-        let objective_agrees = evidence
-            .request
-            .objective
-            .as_ref()
-            .is_some_and(|goal| goal.direction == finding.metric.direction);
-        if !objective_agrees {
-            let message = format!("the objective and the metric {name} disagree about the harmful direction");
-            object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
-        } else if finding.verdict != Verdict::Improved {
+        if finding.verdict != Verdict::Improved {
             let message = format!("the objective did not improve: {}", finding.reason);
             object(reasons, Rule::NoImprovement, Outcome::Reject, message);
         } else if score < self.thresholds.min_improvement_score {
@@ -348,12 +370,35 @@ impl StandardPolicy {
     }
 }
 
-/// Whether the harmful end of the interval lies within the threshold. False where the interval is an absolute one.
+/// Whether the objective was measured, and means the metric's own direction.
+fn objective_reasons(objective: &Objective, metrics: &[MetricSamples], reasons: &mut Vec<Reason>) {
+    let name = &objective.metric;
+    let message = match metrics.iter().find(|metric| metric.spec.name == *name) {
+        None => format!("the objective {name} was not measured"),
+        Some(metric) if metric.spec.direction != objective.direction => {
+            format!("the objective and the metric {name} disagree about the harmful direction")
+        }
+        Some(_) => return,
+    };
+    object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+}
+
+/// Metrics that were measured on either side and have no finding against the incumbent, sorted.
+fn unjudged<'a>(observations: &'a Observations, assessment: &Assessment) -> BTreeSet<&'a MetricName> {
+    let measured = observations.metrics.iter().chain(&observations.incumbent_metrics);
+    measured
+        .map(|metric| &metric.spec.name)
+        .filter(|name| assessment.against_incumbent(name).is_none())
+        .collect()
+}
+
+/// Whether the harmful end of the interval lies within the threshold. False where the interval is an absolute one, or
+/// where one of its ends is not a number.
 fn no_worse(finding: &Finding) -> bool {
     let (Some(interval), Some(_)) = (finding.interval, finding.change) else { return false };
     let sign = finding.metric.direction.harm_sign();
     let worst = (sign * interval.low).max(sign * interval.high);
-    worst <= finding.threshold.threshold()
+    !interval.low.is_nan() && !interval.high.is_nan() && worst <= finding.threshold.threshold()
 }
 
 /// The finding on the objective against the incumbent.
@@ -366,20 +411,23 @@ fn objective_finding(evidence: &Evidence) -> Option<&Finding> {
 fn improvement_score(finding: &Finding) -> f64 {
     let Some(change) = finding.absolute_change.filter(|change| change.is_finite()) else { return 0.0 };
     let harm = finding.metric.direction.harm_sign() * change;
-    // Without a p-value the comparison was exact.
-    let p_value = finding.p_value.unwrap_or(if harm.abs() > 0.0 { 0.0 } else { 1.0 });
+    // Without a p-value the comparison was exact. One that is no probability says nothing.
+    let p_value = match finding.p_value {
+        None => f64::from(harm.abs() <= 0.0),
+        Some(p_value) if (0.0..=1.0).contains(&p_value) => p_value,
+        Some(_) => return 0.0,
+    };
     if harm < 0.0 { 100.0 * (1.0 - p_value / 2.0) } else { 100.0 * p_value / 2.0 }
 }
 
 /// The published score.
 fn safety_score(evidence: &Evidence) -> SafetyScore {
     let reports = &evidence.request.observations.test_results;
-    let run: u64 = reports.iter().map(|report| report.tests_run).fold(0, u64::saturating_add);
+    let run = tests_run(&reports.iter().collect::<Vec<_>>());
     let passed: u64 =
         reports.iter().map(|report| report.tests_passed.min(report.tests_run)).fold(0, u64::saturating_add);
     let test_pass_rate = if run == 0 { 0.0 } else { passed as f64 / run as f64 };
-    let regressions =
-        evidence.judgement.assessment().into_iter().flat_map(evoseal_regression::Assessment::regressions);
+    let regressions = evidence.judgement.assessment().into_iter().flat_map(Assessment::regressions);
     let penalties: Vec<Penalty> = regressions
         .map(|finding| {
             let severity = finding.severity.unwrap_or(Severity::Critical);

@@ -5,9 +5,17 @@
 //!   every place at which a program can be killed.
 
 mod checkpoint;
+mod detector;
 mod faults;
+mod metrics;
+mod pipeline;
+mod safety;
 mod tree;
 
 pub use checkpoint::{Call, FakeCheckpointStore};
+pub use detector::{ScriptedDetector, assessment_of};
 pub use faults::{Crash, Fault, Faults};
+pub use metrics::MemoryMetrics;
+pub use pipeline::{RecordingObserver, ScriptedEvaluator, ScriptedProposer, Step};
+pub use safety::{CopyRollback, FaultyAuditLog};
 pub use tree::{Node, Tree};

@@ -27,7 +27,10 @@ pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: Out
     }
     let report = execute(project, &stores, options, output).await?;
     let state = project.run_state()?;
-    let rows = history::of(project, &state, None)?;
+    let mut rows = history::of(project, &state, None)?;
+    // The whole history is `evoseal log`'s to show.
+    let first = report.results.first().map_or(u64::MAX, |result| result.iteration);
+    rows.iterations.retain(|row| row.iteration >= first);
     output.data(&report, || {
         let table = evoseal_report::iteration_table(&rows, history::table_options(output));
         format!(
