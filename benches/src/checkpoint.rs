@@ -52,6 +52,9 @@ pub(crate) fn measure(smoke: bool) -> Result<Vec<Figures>, Failure> {
         .status()
         .is_ok_and(|status| status.success());
     let mut all = Vec::new();
+    // Trees are kept to the end: for seconds after a deletion ext4 searches long for inodes that it may use again, and that
+    // time would be taken for a task's.
+    let mut places = Vec::new();
     for size in sizes {
         let size = if smoke { TreeSize { files: size.files / 10, ..size } } else { size };
         let mut ours: [Vec<Duration>; TASKS.len()] = Default::default();
@@ -60,9 +63,11 @@ pub(crate) fn measure(smoke: bool) -> Result<Vec<Figures>, Failure> {
             let place = tempfile::tempdir()?;
             let store = CheckpointManager::builder().directory(place.path().join("store")).create()?;
             round(size, place.path(), &mut Ours { store, newest: None }, &mut ours)?;
+            places.push(place);
             if git_is_here {
                 let place = tempfile::tempdir()?;
                 round(size, place.path(), &mut Git::new(place.path())?, &mut theirs)?;
+                places.push(place);
             }
         }
         let name = |task: &str| format!("{task}, {} files x {} B", size.files, size.file_size_bytes);

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +63,9 @@ struct Figures {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let mut all = Vec::new();
+    // Trees are kept to the end: for seconds after a deletion ext4 searches long for inodes that it may use again, and that
+    // time would be taken for ours.
+    let folder = tempfile::tempdir()?;
     for (size, known) in FIRST_IMPLEMENTATION_CPU_MS {
         let (size, known, iterations) = if arguments.smoke {
             (TreeSize { files: size.files / 20, ..size }, None, 3)
@@ -70,7 +73,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             (size, Some(known), 16)
         };
         for fate in [Fate::Accepted, Fate::RolledBack] {
-            all.push(measure(size, fate, iterations, known)?);
+            let place = folder.path().join(all.len().to_string());
+            all.push(measure(&place, size, fate, iterations, known)?);
         }
     }
     let mut output = std::io::stdout().lock();
@@ -84,24 +88,21 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Runs the loop twice over a fresh tree of each size: once for the costs, once with the task that looks for stalls, which
 /// itself takes time.
 fn measure(
+    place: &Path,
     size: TreeSize,
     fate: Fate,
     iterations: u64,
     known: Option<f64>,
 ) -> Result<Figures, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let folder = tempfile::tempdir()?;
-    size.write(folder.path())?;
-    let times = run(&runtime, &folder.path().canonicalize()?, fate, iterations + 1)?;
-    let stall = {
-        let folder = tempfile::tempdir()?;
-        size.write(folder.path())?;
-        let workspace = folder.path().canonicalize()?;
-        let ticker = runtime.spawn(longest_gap());
-        run(&runtime, &workspace, fate, iterations)?;
-        ticker.abort();
-        LONGEST.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
-    };
+    let (timed, watched) = (place.join("timed"), place.join("watched"));
+    size.write(&timed)?;
+    size.write(&watched)?;
+    let times = run(&runtime, &timed.canonicalize()?, fate, iterations + 1)?;
+    let ticker = runtime.spawn(longest_gap());
+    run(&runtime, &watched.canonicalize()?, fate, iterations)?;
+    ticker.abort();
+    let stall = LONGEST.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
     let (first, later) = times.split_first().ok_or("no iteration was completed")?;
     let summary = |of: fn(&Times) -> Duration| Summary::of(later.iter().map(of)).ok_or("too few iterations");
     Ok(Figures {
@@ -134,7 +135,7 @@ async fn longest_gap() {
 /// What each iteration took, in order.
 fn run(
     runtime: &Runtime,
-    workspace: &std::path::Path,
+    workspace: &Path,
     fate: Fate,
     iterations: u64,
 ) -> Result<Vec<Times>, Box<dyn Error>> {
