@@ -46,6 +46,10 @@ impl AuditLog for FullDisk {
     async fn records(&self) -> evoseal_safety::Result<Vec<AuditRecord>> {
         self.0.records().await
     }
+
+    async fn records_after(&self, sequence: u64) -> evoseal_safety::Result<Vec<AuditRecord>> {
+        self.0.records_after(sequence).await
+    }
 }
 
 /// A loop whose candidates are as good as the version before, over these parts.
