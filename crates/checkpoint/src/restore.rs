@@ -152,6 +152,9 @@ impl Restore<'_> {
         let known = self.engine.stat_cache(root.path());
         let present = capture::capture(&root, &scan, &known, &|path| self.rules.is_wanted(path), None)?;
         let changes = diff_entries(&present.tree.entries()?, self.entries);
+        if changes.is_empty() && *known != present.cache {
+            self.engine.keep_stat_cache(root.path(), present.cache);
+        }
         // A resumed restore may add to what it made before; anything else in there is not ours.
         if self.mode == RestoreMode::Empty && changes.iter().any(|change| change.kind != ChangeKind::Added) {
             return Err(not_empty());
@@ -180,6 +183,10 @@ impl Restore<'_> {
 
     fn run_in(&mut self, target: &Path) -> Result<RestoreReport> {
         let Comparison { root, scan, changes } = self.compare(target)?;
+        if self.mode == RestoreMode::InPlace && changes.is_empty() && scan.leftovers.is_empty() {
+            // The comparison has just read the target and found it equal; reading it back would say the same.
+            return Ok(report(self.entries, changes, self.tree));
+        }
         refuse_loss(&root, &scan, &changes)?;
         let mut stage = Stage::new(&root);
         for path in &scan.leftovers {
