@@ -9,6 +9,7 @@
 
 mod ci;
 mod edges;
+mod examples;
 mod integration;
 mod task;
 
@@ -53,6 +54,8 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Runs every example of every crate; each checks itself and ends with an error if it fails.
+    Examples,
     /// Compares the dependencies between the crates with the allowed ones.
     Edges,
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
         Task::Bench { subject, smoke, json } => integration::bench(subject, smoke, json.as_deref()),
+        Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
     };
     match done {
