@@ -1,1 +1,17 @@
-//! -
+//! What the tests across crates stand on.
+//!
+//! - [`Assembly`] puts the standard parts of the library together over a directory, as a program that embeds them does.
+//! - [`Project`] is a small project of shell scripts with an `evoseal.toml`, and [`Program`] runs the real `evoseal` on it.
+//! - [`scripted`] has a proposer and an evaluator that run a function, for loops without commands.
+//! - [`measure`] reads the clocks and makes tables of figures, for the measurements here and in the benchmarks.
+
+mod assembly;
+pub mod measure;
+mod program;
+mod project;
+pub mod scripted;
+pub mod trees;
+
+pub use assembly::Assembly;
+pub use program::{Finished, Program, Running};
+pub use project::Project;

@@ -1,2 +1,91 @@
-//! -
-fn main() {}
+//! Tasks of the repository, as one program: `cargo xtask help`.
+//!
+//! Each task is a thin layer over cargo. What continuous integration runs stands in `.ci/run` and nowhere else; `ci` runs
+//! that file. Integration suites are test targets of the package `evoseal-tests`, benchmarks are those of
+//! `evoseal-benches`; both can be run with plain cargo as well. [`edges`] compares the dependencies between the crates with
+//! the table that the design allows.
+//!
+//! Tables go to standard output, and with `--json FILE` the same figures to a file.
+
+mod ci;
+mod edges;
+mod examples;
+mod integration;
+mod task;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs everything that continuous integration runs, in the same order.
+    Ci,
+    /// Runs an integration suite; without a name, lists them.
+    Integration {
+        /// The suite.
+        suite: Option<integration::Suite>,
+        /// Small inputs and a debug build: shows that the measurement works, and measures nothing. For `overhead`.
+        #[arg(long)]
+        smoke: bool,
+        /// Where to write the figures as JSON as well.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Runs a benchmark, or all of them, with optimisation.
+    Bench {
+        /// The subject.
+        subject: Option<integration::Subject>,
+        /// Small inputs and a debug build: shows that the benchmark works, and measures nothing.
+        #[arg(long)]
+        smoke: bool,
+        /// Where to write the figures as JSON as well.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Runs every example of every crate; each checks itself and ends with an error if it fails.
+    Examples,
+    /// Compares the dependencies between the crates with the allowed ones.
+    Edges,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Ci => ci::run(),
+        Task::Integration { suite: None, .. } => {
+            print(&integration::list());
+            Ok(())
+        }
+        Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
+        Task::Bench { subject, smoke, json } => integration::bench(subject, smoke, json.as_deref()),
+        Task::Examples => examples::run().map(|report| print(&report)),
+        Task::Edges => edges::check().map(|report| print(&report)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error}\n"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes results to standard output. A reader that has gone away is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

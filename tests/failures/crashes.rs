@@ -1,0 +1,121 @@
+//! Runs that are killed or interrupted, and what the next start makes of them.
+
+use evoseal_tests::Project;
+use rustix::process::Signal;
+
+/// An agent that edits half, says that it has begun, and goes on only at its second start.
+const SLOW_AGENT: &str = "if [ ! -f started.marker ]; then echo half > cost.txt; echo > new.txt; touch started.marker; sleep 600; fi
+echo 90 > cost.txt";
+
+/// A measurement that says that it has begun and goes on only at its second start, where the agent has asked for that.
+const SLOW_MEASUREMENT: &str =
+    "if [ -f block.marker ] && [ ! -f started.marker ]; then touch started.marker; sleep 600; fi
+echo \"METRIC cost=$(cat cost.txt) ms\"
+";
+
+fn interrupted_while_measuring() -> Project {
+    let project = Project::new("touch block.marker; echo 90 > cost.txt");
+    project.write("tests/measure.sh", SLOW_MEASUREMENT);
+    project
+}
+
+#[test]
+fn a_run_that_is_killed_while_the_agent_edits_begins_the_iteration_again() {
+    let project = Project::new(SLOW_AGENT);
+    let before = project.files();
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("started.marker"));
+    assert_eq!(run.kill().code, None);
+    assert_ne!(project.files(), before, "it was killed in the middle of the edit");
+
+    let status = project.evoseal(&["status", "--json"]).run().expect(0).json();
+    assert_eq!(status["unfinished_iteration"], 1);
+    let report = project.evoseal(&["run", "-n", "1", "--json"]).run().expect(0).json();
+    assert_eq!(report["results"][0]["iteration"], 1, "{report}");
+    assert_eq!(project.read("cost.txt"), "90\n");
+    assert!(!project.path("new.txt").exists(), "half an edit must not become part of a version");
+}
+
+#[test]
+fn a_run_that_is_killed_while_a_candidate_is_measured_evaluates_it_again() {
+    let project = interrupted_while_measuring();
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("started.marker"));
+    run.kill();
+
+    let report = project.evoseal(&["run", "-n", "1", "--json"]).run().expect(0).json();
+    assert_eq!(report["results"][0]["outcome"], "accepted", "{report}");
+    assert_eq!(report["results"].as_array().unwrap().len(), 1, "{report}");
+    assert_eq!(project.read("cost.txt"), "90\n");
+    project.evoseal(&["checkpoint", "verify"]).run().expect(0);
+}
+
+#[test]
+fn what_a_killed_run_left_in_the_workspace_can_be_brought_back() {
+    let project = Project::new(SLOW_AGENT);
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("started.marker"));
+    run.kill();
+    // A person goes on working where the agent stopped.
+    project.write("notes.txt", "mine");
+    project.evoseal(&["run", "-n", "1"]).run().expect(0);
+    assert!(!project.path("notes.txt").exists());
+    let listed = project.evoseal(&["checkpoint", "list", "--json"]).run().expect(0).json();
+    let saved = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|checkpoint| checkpoint["details"]["version_id"].as_str())
+        .find(|version| version.starts_with("before-recovery"))
+        .expect("what no checkpoint held is saved before it is overwritten");
+    let notes = project.evoseal(&["checkpoint", "show", saved, "--file", "notes.txt"]).run().expect(0);
+    assert_eq!(notes.stdout, "mine");
+}
+
+#[test]
+fn ctrl_c_ends_a_run_at_the_accepted_version() {
+    let project = Project::new(SLOW_AGENT);
+    let before = project.files();
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("started.marker"));
+    run.signal(Signal::INT);
+    run.finish().expect(130);
+    assert_eq!(project.files(), before);
+    let status = project.evoseal(&["status", "--json"]).run().expect(0).json();
+    assert_eq!(status["workspace_holds_incumbent"], true);
+}
+
+#[test]
+fn a_second_run_at_the_same_time_is_told_who_works_there() {
+    let project = Project::new(SLOW_AGENT);
+    let mut first = project.evoseal(&["run", "-n", "1"]).start();
+    first.wait_for_file(&project.path("started.marker"));
+    let files = project.files();
+    project
+        .evoseal(&["run", "-n", "1"])
+        .run()
+        .expect(3)
+        .says(&["another run works on this workspace: process "]);
+    assert_eq!(project.files(), files, "the second one changes nothing");
+    // Looking is allowed meanwhile.
+    project.evoseal(&["log"]).run().expect(0);
+    first.kill();
+    project.evoseal(&["run", "-n", "1"]).run().expect(0);
+}
+
+#[test]
+fn killed_again_and_again_a_run_still_comes_to_its_end() {
+    let project = Project::new(
+        "n=$(ls *.marker 2>/dev/null | wc -l)
+        if [ $n -lt 3 ]; then echo $n > cost.txt; touch $n.marker; sleep 600; fi
+        echo 90 > cost.txt",
+    );
+    for number in 0..3 {
+        let mut run = project.evoseal(&["run", "-n", "1"]).start();
+        run.wait_for_file(&project.path(&format!("{number}.marker")));
+        run.kill();
+    }
+    let report = project.evoseal(&["run", "-n", "1", "--json"]).run().expect(0).json();
+    assert_eq!(report["results"][0]["outcome"], "accepted", "{report}");
+    assert_eq!(project.read("cost.txt"), "90\n");
+}
