@@ -12,7 +12,7 @@ const MAGIC: &[u8; 4] = b"EVP1";
 
 /// The longest name of an entry and the longest target of a symlink, in bytes.
 pub(crate) const NAME_LEN_MAX: usize = 255;
-pub(crate) const TARGET_LEN_MAX: usize = EntryPath::LEN_BYTES_MAX;
+pub(crate) const TARGET_LEN_MAX: usize = 4096;
 
 /// What half-done restores call their files. Capture ignores such names, the next restore removes them.
 pub(crate) const STAGING_PREFIX: &[u8] = b".evoseal-restore-";
