@@ -15,3 +15,9 @@ pub mod trees;
 pub use assembly::Assembly;
 pub use program::{Finished, Program, Running};
 pub use project::Project;
+
+/// The program in the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+#[derive(Debug)]
+pub struct Readme;
