@@ -27,7 +27,7 @@ pub struct EntryPath(Vec<u8>);
 
 impl EntryPath {
     /// The longest path in bytes. More than Linux takes in one call (4096): whoever walks by folder handles can go deeper.
-    pub const LEN_BYTES_MAX: usize = 32 * 1024;
+    pub const LEN_BYTES_MAX: usize = 8 * 1024;
 
     /// Checks a path and wraps it.
     pub fn new(path: impl AsRef<[u8]>) -> Result<Self, Error> {
@@ -35,7 +35,7 @@ impl EntryPath {
         let reason = if bytes.is_empty() {
             "it is empty"
         } else if bytes.len() > Self::LEN_BYTES_MAX {
-            "it is longer than 32 KiB"
+            "it is longer than 8 KiB"
         } else if bytes[0] == b'/' {
             "it is absolute"
         } else if bytes.contains(&0) {
@@ -225,7 +225,7 @@ mod tests {
             let error = EntryPath::new(bad).unwrap_err();
             assert!(error.to_string().contains("would escape base directory"), "{bad:?}: {error}");
         }
-        assert!(EntryPath::new("x".repeat(32 * 1024 + 1)).is_err());
+        assert!(EntryPath::new("x".repeat(8 * 1024 + 1)).is_err());
     }
 
     #[test]
