@@ -25,6 +25,9 @@ use crate::{Digest, Error};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryPath(Vec<u8>);
 
+/// How much of a refused path an error quotes, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
+
 impl EntryPath {
     /// The longest path in bytes. More than Linux takes in one call (4096): whoever walks by folder handles can go deeper.
     pub const LEN_BYTES_MAX: usize = 8 * 1024;
@@ -45,7 +48,10 @@ impl EntryPath {
         } else {
             return Ok(Self(bytes.to_vec()));
         };
-        Err(Error::Path { path: escape(bytes), reason })
+        // A path that is too long is too long for a message as well.
+        let shown = &bytes[..bytes.len().min(SHOWN_BYTES_MAX)];
+        let cut = if shown.len() < bytes.len() { "…" } else { "" };
+        Err(Error::Path { path: escape(shown) + cut, reason })
     }
 
     /// The bytes.
