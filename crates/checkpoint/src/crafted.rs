@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use evoseal_types::{CheckpointId, Digest, Timestamp};
+use evoseal_types::{CheckpointId, Digest, EntryPath, Timestamp};
 
 use crate::catalog::{self, CatalogEntry};
 use crate::engine::Engine;
@@ -83,7 +83,8 @@ fn a_folder_below_a_symlink_or_a_file_cannot_be_expressed_and_a_symlink_is_never
 fn a_tree_that_is_deeper_than_any_path_may_be_is_refused() {
     let mut page = page::encode(&[file("x")]);
     let mut pages = vec![page.clone()];
-    for _ in 0..20 {
+    // One folder more than names of 255 bytes fit into the longest path.
+    for _ in 0..=EntryPath::LEN_BYTES_MAX / 256 {
         let node = PageNode::Directory { page: Digest::of(&page) };
         page = page::encode(&[PageEntry { name: vec![b'd'; 255], node }]);
         pages.push(page.clone());
