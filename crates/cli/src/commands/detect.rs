@@ -73,7 +73,7 @@ impl SeriesLine {
                 None => "",
             };
             lines.push(format!(
-                "  change at {}: {} → {}{relative}{harm}",
+                "  change at {}: {:.4} → {:.4}{relative}{harm}",
                 change.index, change.before, change.after
             ));
         }
