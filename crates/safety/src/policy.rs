@@ -297,7 +297,10 @@ impl StandardPolicy {
     fn finding_reason(&self, finding: &Finding, reasons: &mut Vec<Reason>) {
         let against =
             finding.baseline.as_ref().map_or(String::new(), |name| format!(" against baseline {name}"));
-        let message = format!("{}{against}: {}", finding.metric.name, finding.reason);
+        // Detectors are free to begin their sentence with the metric's name; it is said once.
+        let name = finding.metric.name.as_str();
+        let reason = finding.reason.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
+        let message = format!("{name}{against}: {}", reason.unwrap_or(&finding.reason));
         match finding.verdict {
             Verdict::Improved | Verdict::Equivalent => {}
             Verdict::Regressed => {
