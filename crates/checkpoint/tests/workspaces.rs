@@ -264,18 +264,22 @@ fn a_file_that_never_holds_still_fails_the_capture_and_is_named() {
     place.write("calm", b"1");
     let stop = Arc::new(AtomicBool::new(false));
     let file = place.workspace().join("restless");
-    fs::write(&file, vec![0; 4 << 20]).unwrap();
+    // Large enough that the writer gets its turn during every read, however busy the machine is.
+    let mut size = 64 << 20;
+    fs::File::create(&file).unwrap().set_len(size).unwrap();
+    let (started, has_started) = std::sync::mpsc::channel();
     let writer = std::thread::spawn({
         let (stop, file) = (Arc::clone(&stop), file.clone());
         move || {
-            let mut size = 4 << 20;
             while !stop.load(Ordering::Relaxed) {
                 size ^= 1;
                 fs::File::options().write(true).open(&file).unwrap().set_len(size).unwrap();
+                let _ = started.send(());
             }
         }
     });
     let manager = place.manager();
+    has_started.recv().unwrap();
     let failed = save(&manager, &place.workspace());
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
