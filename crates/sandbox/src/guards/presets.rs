@@ -112,6 +112,17 @@ mod tests {
     }
 
     #[test]
+    fn what_evoseal_a_build_or_a_test_run_leaves_behind_is_no_tampering() {
+        let with_common = |preset: &[&'static str]| [preset, COMMON].concat();
+        assert!(protects(&with_common(CARGO), "crates/a/Cargo.toml"));
+        assert!(!protects(&with_common(CARGO), ".evoseal/incumbent/Cargo.toml"));
+        assert!(!protects(&with_common(CARGO), "target/package/a/Cargo.toml"));
+        assert!(protects(&with_common(PYTHON), "tests/test_a.py"));
+        assert!(!protects(&with_common(PYTHON), "tests/__pycache__"));
+        assert!(!protects(&with_common(PYTHON), "tests/__pycache__/test_a.pyc"));
+    }
+
+    #[test]
     fn each_preset_covers_what_is_known_to_be_attacked_and_not_the_code() {
         let attacked: [(&[&str], &[&str], &str); 6] = [
             (
