@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use evoseal_types::{CheckpointId, Digest};
 use serde::{Deserialize, Serialize};
 
-use crate::backend::ObjectBackend;
+use crate::backend::{Cell, CellState, ObjectBackend, ObjectBackendExt};
 use crate::frame::{Copies, Format, damaged};
 use crate::settings::Chunking;
 use crate::{Error, Result, codec};
@@ -59,18 +59,18 @@ pub(crate) struct CatalogEntry {
     pub(crate) pinned: Option<String>,
 }
 
-/// A catalogue as it was read, with the bytes that a commit must find unchanged.
+/// A catalogue as it was read, with the state of the cell that a commit must find unchanged.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     pub(crate) catalog: Catalog,
     pub(crate) copies: Copies,
-    bytes: Option<Vec<u8>>,
+    state: Option<CellState>,
 }
 
 impl Loaded {
     /// Bytes that the catalogue takes up.
     pub(crate) fn size_bytes(&self) -> u64 {
-        self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)
+        self.state.as_ref().map_or(0, |state| state.len)
     }
 }
 
@@ -134,14 +134,14 @@ pub(crate) fn open(backend: &dyn ObjectBackend) -> Result<Option<(StoreHeader, C
 
 /// Reads the catalogue as it is now.
 pub(crate) fn load(backend: &dyn ObjectBackend) -> Result<Loaded> {
-    let Some(bytes) = backend.load(CATALOG)? else {
-        return Ok(Loaded { catalog: Catalog::default(), copies: Copies::Both, bytes: None });
+    let Some(Cell { bytes, state, .. }) = backend.load(CATALOG, 0)? else {
+        return Ok(Loaded { catalog: Catalog::default(), copies: Copies::Both, state: None });
     };
     let (payload, copies) =
         CATALOG_FORMAT.open_twice(CATALOG, &bytes).map_err(|error| name_store(backend, error))?;
     let catalog: Catalog = codec::decode(CATALOG, payload)?;
     catalog.check()?;
-    Ok(Loaded { catalog, copies, bytes: Some(bytes) })
+    Ok(Loaded { catalog, copies, state: Some(state) })
 }
 
 /// Changes the catalogue: `change` is applied to the newest one until nobody else was faster. Whatever `change` adds
@@ -151,7 +151,7 @@ pub(crate) fn commit<T>(
     mut change: impl FnMut(&mut Catalog) -> Result<T>,
 ) -> Result<T> {
     for _ in 0..SWAP_ATTEMPTS {
-        let Loaded { mut catalog, bytes, .. } = load(backend)?;
+        let Loaded { mut catalog, state, .. } = load(backend)?;
         let before = catalog.clone();
         let result = change(&mut catalog)?;
         if catalog == before {
@@ -160,7 +160,7 @@ pub(crate) fn commit<T>(
         catalog.generation += 1;
         catalog.check()?;
         let new = CATALOG_FORMAT.seal_twice(&codec::encode("catalogue", &catalog)?);
-        if backend.swap(CATALOG, bytes.as_deref(), &new)? {
+        if backend.swap(CATALOG, state.as_ref(), &new)? {
             return Ok(result);
         }
     }

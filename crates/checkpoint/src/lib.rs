@@ -102,7 +102,10 @@ mod tree;
 mod verify;
 mod workspace;
 
-pub use backend::{LockGuard, LockMode, ObjectBackend, ObjectInfo, check_object_name};
+pub use backend::{
+    Cell, CellState, LockGuard, LockMode, ObjectBackend, ObjectBackendExt, ObjectInfo, ObjectWriter,
+    check_object_name,
+};
 pub use error::{Error, Result};
 pub use local::LocalBackend;
 pub use manager::{CheckpointManager, CheckpointManagerBuilder};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evoseal_types::Digest;
 use fastcdc::v2020::StreamCDC;
 
-use crate::backend::ObjectBackend;
+use crate::backend::{ObjectBackend, ObjectBackendExt};
 use crate::catalog::PackEntry;
 use crate::frame::{array, damaged};
 use crate::pack::{Block, ObjectKey, ObjectKind, Pack, PackBuilder, PackIndex, object_name};

@@ -112,7 +112,7 @@ fn the_successor_of_the_codec_reads_the_same_bytes() {
     let (saved, _) = manager.create_blocking(&source, details).unwrap();
     manager.pin_blocking(saved.id, Some("release")).unwrap();
 
-    let cell = backend.load("catalog").unwrap().unwrap();
+    let cell = backend.load("catalog", 0).unwrap().unwrap().bytes;
     // The frame: eight bytes of magic, four of version, eight of length, thirty-two of checksum, then the payload.
     let length = usize::try_from(u64::from_le_bytes(cell[12..20].try_into().unwrap())).unwrap();
     let catalog: Catalog = wincode::deserialize(&cell[52..52 + length]).unwrap();

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use evoseal_checkpoint::{
-    Checkpoint, CheckpointManager, CheckpointSettings, Entry, EntryKind, Error, LockGuard, LockMode,
-    MemoryBackend, NewCheckpoint, ObjectBackend, ObjectInfo, RestoreMode, Result, Source,
+    Cell, CellState, Checkpoint, CheckpointManager, CheckpointSettings, Entry, EntryKind, Error, LockGuard,
+    LockMode, MemoryBackend, NewCheckpoint, ObjectBackend, ObjectBackendExt, ObjectInfo, ObjectWriter,
+    RestoreMode, Result, Source,
 };
 use evoseal_types::EntryPath;
 
 /// Fails the n-th call that writes, and all later ones if the fault is permanent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct FailingBackend {
     inner: MemoryBackend,
-    writes: AtomicU64,
+    writes: Arc<AtomicU64>,
     fails_at: u64,
     is_permanent: bool,
     /// Whether the failing call takes effect although it reports an error: the answer was lost, not the write.
@@ -40,6 +41,24 @@ impl FailingBackend {
     }
 }
 
+/// Its pieces and its end count as writes.
+#[derive(Debug)]
+struct FailingWriter {
+    backend: FailingBackend,
+    inner: Box<dyn ObjectWriter>,
+}
+
+impl ObjectWriter for FailingWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.backend.write(|| self.inner.write(bytes))
+    }
+
+    fn finish(self: Box<Self>, name: &str) -> Result<()> {
+        let Self { backend, inner } = *self;
+        backend.write(|| inner.finish(name))
+    }
+}
+
 impl ObjectBackend for FailingBackend {
     fn name(&self) -> &'static str {
         self.inner.name()
@@ -49,8 +68,8 @@ impl ObjectBackend for FailingBackend {
         self.inner.location()
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.write(|| self.inner.put(name, bytes))
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(FailingWriter { backend: self.clone(), inner: self.inner.writer()? }))
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {
@@ -69,11 +88,15 @@ impl ObjectBackend for FailingBackend {
         self.write(|| self.inner.delete(name))
     }
 
-    fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.inner.load(name)
+    fn load(&self, name: &str, from: u64) -> Result<Option<Cell>> {
+        self.inner.load(name, from)
     }
 
-    fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
+    fn append(&self, name: &str, expected: &CellState, bytes: &[u8]) -> Result<bool> {
+        self.write(|| self.inner.append(name, expected, bytes))
+    }
+
+    fn swap(&self, name: &str, expected: Option<&CellState>, new: &[u8]) -> Result<bool> {
         self.write(|| self.inner.swap(name, expected, new))
     }
 
@@ -141,7 +164,7 @@ fn whichever_write_fails_the_store_opens_as_before_or_after() {
     for (is_permanent, takes_effect) in [(false, false), (true, false), (false, true)] {
         for fails_at in 0.. {
             let inner = MemoryBackend::new();
-            let writes = AtomicU64::new(0);
+            let writes = Arc::default();
             let failing =
                 FailingBackend { inner: inner.clone(), writes, fails_at, is_permanent, takes_effect };
             let failing = Arc::new(failing);
@@ -189,7 +212,7 @@ fn copy_with(backend: &MemoryBackend, change: impl Fn(&str, Vec<u8>) -> Option<V
             copy.put(&object.name, &bytes).unwrap();
         }
     }
-    let catalog = backend.load("catalog").unwrap().unwrap();
+    let catalog = backend.load("catalog", 0).unwrap().unwrap().bytes;
     if let Some(bytes) = change("catalog", catalog) {
         copy.swap("catalog", None, &bytes).unwrap();
     }
@@ -234,7 +257,7 @@ fn every_flipped_byte_of_a_store_is_found_and_restores_nothing_wrong() {
     let (backend, expected) = small_store();
     let mut names: Vec<(String, u64)> =
         backend.list("").unwrap().into_iter().map(|object| (object.name, object.size_bytes)).collect();
-    names.push(("catalog".to_owned(), backend.load("catalog").unwrap().unwrap().len() as u64));
+    names.push(("catalog".to_owned(), backend.load("catalog", 0).unwrap().unwrap().state.len));
     for (target, size) in names {
         for place in 0..usize::try_from(size).unwrap() {
             let damaged = copy_with(&backend, |name, mut bytes| {

@@ -95,6 +95,8 @@ fn write_the_fixture() {
     for part in ["objects", "cells"] {
         copy(&store.join(part), &fixture("format-1").join(part));
     }
-    fs::remove_file(fixture("format-1/cells/catalog.lock")).unwrap();
+    for beside in ["lock", "mark"] {
+        fs::remove_file(fixture("format-1/cells").join(format!("catalog.{beside}"))).unwrap();
+    }
     fs::write(fixture("format-1.ids"), format!("{}\n{}\n", first.id, second.id)).unwrap();
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use evoseal_checkpoint::{
     CaptureStats, Checkpoint, CheckpointManager, CheckpointSettings, EntryKind, Error, MemoryBackend,
-    NewCheckpoint, ObjectBackend, RestoreMode, Result, Source,
+    NewCheckpoint, ObjectBackend, ObjectBackendExt, RestoreMode, Result, Source,
 };
 use evoseal_types::{ChangeKind, EntryPath};
 use tempfile::TempDir;
