@@ -1,4 +1,4 @@
-//! What every [`ObjectBackend`](crate::ObjectBackend) must do.
+//! What every [`ObjectBackend`] must do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

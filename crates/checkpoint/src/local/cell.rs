@@ -177,3 +177,83 @@ fn read_part(path: &Path, file: &File, start: u64, end: u64) -> Result<Vec<u8>> 
     file.read_exact_at(&mut bytes, start).map_err(|source| io_error("read", path, source))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn failing(folder: &Path) -> CellFile {
+        CellFile {
+            sync: |_| Err(io::Error::other("the disk is gone")),
+            ..CellFile::new(folder.to_owned(), "cell")
+        }
+    }
+
+    /// A folder with a cell, and the state to append to.
+    fn written() -> (tempfile::TempDir, CellFile, CellState) {
+        let folder = tempfile::tempdir().unwrap();
+        let cell = CellFile::new(folder.path().to_owned(), "cell");
+        assert!(cell.swap(None, b"whole").unwrap());
+        let state = cell.load(0).unwrap().unwrap().state;
+        (folder, cell, state)
+    }
+
+    fn assert_unchanged_and_usable(cell: &CellFile, state: &CellState) {
+        let found = cell.load(0).unwrap().unwrap();
+        assert_eq!((found.bytes.as_slice(), found.acknowledged_len), (b"whole".as_slice(), Some(5)));
+        assert!(cell.append(state, b", and more").unwrap());
+        assert_eq!(cell.load(0).unwrap().unwrap().bytes, b"whole, and more");
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_cell_is_a_new_file_without_what_was_not_synced() {
+        let (folder, cell, state) = written();
+        let path = folder.path().join("cell");
+        // Held open, so that the new file cannot get the number of the old one.
+        let old = File::open(&path).unwrap();
+        let error = failing(folder.path()).append(&state, b"lost").unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot sync {path:?}"));
+        assert_ne!(fs::metadata(&path).unwrap().ino(), old.metadata().unwrap().ino());
+        assert_unchanged_and_usable(&cell, &state);
+    }
+
+    #[test]
+    fn if_no_new_file_can_be_written_either_the_unsynced_bytes_are_cut_off() {
+        let (folder, cell, state) = written();
+        let in_the_way = folder.path().join("cell.new");
+        fs::create_dir(&in_the_way).unwrap();
+        let error = failing(folder.path()).append(&state, b"lost").unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot sync {:?}", folder.path().join("cell")));
+        fs::remove_dir(&in_the_way).unwrap();
+        assert_unchanged_and_usable(&cell, &state);
+    }
+
+    #[test]
+    fn a_cell_is_not_read_while_an_append_is_not_yet_durable() {
+        let (folder, cell, state) = written();
+        let slow = CellFile {
+            sync: |file| {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                file.sync_data()
+            },
+            ..CellFile::new(folder.path().to_owned(), "cell")
+        };
+        std::thread::scope(|scope| {
+            let append = scope.spawn(|| slow.append(&state, b", and more"));
+            // However the two threads are scheduled, more than the first five bytes means that the append has returned
+            // or is about to: its sync, and the mark after it, are done.
+            loop {
+                let found = cell.load(0).unwrap().unwrap();
+                assert_eq!(found.acknowledged_len, Some(found.state.len));
+                if found.state.len > 5 {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            assert!(append.join().unwrap().unwrap());
+        });
+    }
+}
