@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use self::cell::CellFile;
 pub(crate) use self::files::io_error;
-use self::files::{holders_of, lock_file, make_folders, remove_file, wait_for};
+use self::files::{holders_of, lock_file, make_folders, remove_file, sync_directory, wait_for};
 use self::open_files::OpenFiles;
 use self::writer::LocalWriter;
 use crate::backend::{
@@ -67,8 +67,12 @@ impl LocalBackend {
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self> {
         let directory = directory.into();
         let parts = ["objects", "cells", "tmp"].map(|part| directory.join(part));
-        for path in &parts {
-            make_folders(path)?;
+        if !parts.iter().all(|part| part.is_dir()) {
+            make_folders(&directory)?;
+            for path in &parts {
+                fs::create_dir_all(path).map_err(|source| io_error("create", path, source))?;
+            }
+            sync_directory(&directory)?;
         }
         let root = directory.canonicalize().map_err(|source| io_error("open", &directory, source))?;
         let backend = Self { root, open_files: OpenFiles::default() };

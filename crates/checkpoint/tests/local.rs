@@ -90,17 +90,21 @@ fn every_damaged_mark_is_named_and_the_next_write_makes_it_good() {
     assert!(backend.append("cell", &CellState::of(&whole), b"next").unwrap());
     let found = cell(&backend);
     assert_eq!((found.acknowledged_len, found.problem), (Some(104), None));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let problem = cell(&backend).problem.unwrap();
+    assert!(problem.contains("cell.mark cannot be read"), "{problem}");
 }
 
 #[test]
-fn a_mark_that_is_missing_or_empty_or_of_another_cell_says_nothing() {
+fn a_mark_that_is_missing_or_blank_or_of_another_cell_says_nothing() {
     let (directory, backend, whole) = with_a_cell();
     let path = directory.path().join("cells/cell.mark");
     let of_the_old_cell = fs::read(&path).unwrap();
     let other = [9; 200];
     assert!(backend.swap("cell", Some(&CellState::of(&whole)), &other).unwrap());
     assert_eq!(cell(&backend).acknowledged_len, Some(200));
-    for left in [None, Some(b"".as_slice()), Some(&of_the_old_cell)] {
+    for left in [None, Some(b"".as_slice()), Some(&[0; 80]), Some(&of_the_old_cell)] {
         fs::remove_file(&path).unwrap();
         if let Some(bytes) = left {
             fs::write(&path, bytes).unwrap();

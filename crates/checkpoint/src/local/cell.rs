@@ -48,7 +48,10 @@ impl CellFile {
         };
         let len = file.metadata().map_err(|source| io_error("read", &path, source))?.len();
         let bytes = read_part(&path, &file, from.min(len), len)?;
-        let tail = read_part(&path, &file, len - tail_len(len) as u64, len)?;
+        let tail = match bytes.len().checked_sub(tail_len(len)) {
+            Some(start) => bytes[start..].to_vec(),
+            None => read_part(&path, &file, len - tail_len(len) as u64, len)?,
+        };
         let (acknowledged_len, problem) = match mark::read(&self.path(".mark"), &file, len)? {
             Mark::Silent => (None, None),
             Mark::Acknowledged(len) => (Some(len), None),
@@ -117,8 +120,10 @@ impl CellFile {
         mark::remove(&mark)?;
         rename(&next, &path)?;
         sync_directory(&self.folder)?;
-        let file = File::open(&path).map_err(|source| io_error("open", &path, source))?;
-        mark::write(&mark, &file, new.len() as u64);
+        // The cell is replaced whether or not a mark can be made.
+        if let Ok(file) = File::open(&path) {
+            mark::write(&mark, &file, new.len() as u64);
+        }
         Ok(())
     }
 

@@ -20,7 +20,7 @@ pub(super) enum Mark {
     Silent,
     /// So many bytes were acknowledged.
     Acknowledged(u64),
-    /// It cannot be read.
+    /// It cannot be read, or not be right.
     Damaged(String),
 }
 
@@ -56,10 +56,14 @@ pub(super) fn remove(path: &Path) -> Result<()> {
 pub(super) fn read(path: &Path, cell: &File, len: u64) -> Result<Mark> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Mark::Silent),
-        other => other.map_err(|source| io_error("read", path, source))?,
+        // The cell is readable without it.
+        Err(error) => {
+            return Ok(Mark::Damaged(format!("its mark {} cannot be read: {error}", path.display())));
+        }
+        Ok(bytes) => bytes,
     };
-    if bytes.is_empty() {
-        // A crash of the machine came before its bytes.
+    if bytes.iter().all(|byte| *byte == 0) {
+        // A crash of the machine came before its bytes did.
         return Ok(Mark::Silent);
     }
     let Some((head, acknowledged_len)) = decode(&bytes) else {
