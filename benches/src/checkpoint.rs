@@ -80,7 +80,7 @@ pub(crate) struct Options {
     /// Only the floors.
     #[arg(long, conflicts_with = "systems")]
     floor_only: bool,
-    /// How often everything is measured.
+    /// How often everything is measured; a series is measured once.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
     /// How many snapshots a series has.
@@ -151,7 +151,7 @@ pub(crate) fn measure(options: &Options, smoke: bool) -> Result<Report, Failure>
         let session = rounds::Session::new(tree, &root, &place)?;
         report.trees.push(session.about()?);
         if *tree == Tree::Series {
-            series::measure(&session, &mut found, rounds, snapshots, &mut report)?;
+            series::measure(&session, &mut found, snapshots, &mut report)?;
         } else {
             session.measure(&mut found, rounds, &mut report)?;
         }

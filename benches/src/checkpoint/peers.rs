@@ -167,9 +167,9 @@ impl Peer for Git {
             ],
             Operation::Remove => {
                 let gone = 1..=task.number.saturating_sub(task.keep);
-                let lines = gone.map(|number| format!("delete {}\n", Self::reference(number))).collect();
+                let lines = gone.map(|number| format!("delete {}", Self::reference(number)));
                 vec![
-                    git().arguments(["update-ref", "--stdin"]).input(lines),
+                    git().arguments(["update-ref", "--stdin"]).input(lines.collect::<Vec<_>>().join("\n")),
                     git().arguments(["gc", "--quiet", "--prune=now"]),
                 ]
             }

@@ -14,27 +14,24 @@ const WINDOW: usize = 10;
 pub(crate) fn measure(
     session: &Session,
     systems: &mut [Box<dyn System>],
-    rounds: u64,
     snapshots: u64,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    for round in 0..rounds.min(1) {
-        for (turn, system) in systems.iter_mut().enumerate() {
-            let store = session.folder(&format!("store-{round}-{turn}"))?;
-            system.begin(&store, &session.tree.root)?;
-        }
-        for number in 1..=snapshots {
-            session.tree.change(CHANGED_FILES, number)?;
-            for turn in 0..systems.len() {
-                let turn = (turn + usize::try_from(number)?) % systems.len();
-                let operation = if number == 1 { Operation::First } else { Operation::Changed };
-                step(session, &mut *systems[turn], turn, round, (operation, number, 0), report)?;
-            }
-        }
+    for (turn, system) in systems.iter_mut().enumerate() {
+        let store = session.folder(&format!("store-{turn}"))?;
+        system.begin(&store, &session.tree.root)?;
+    }
+    for number in 1..=snapshots {
+        session.tree.change(CHANGED_FILES, number)?;
         for turn in 0..systems.len() {
-            let task = (Operation::Remove, snapshots, snapshots / 10);
-            step(session, &mut *systems[turn], turn, round, task, report)?;
+            let turn = (turn + usize::try_from(number)?) % systems.len();
+            let operation = if number == 1 { Operation::First } else { Operation::Changed };
+            step(session, &mut *systems[turn], turn, (operation, number, 0), report)?;
         }
+    }
+    for (turn, system) in systems.iter_mut().enumerate() {
+        let task = (Operation::Remove, snapshots, snapshots / 10);
+        step(session, &mut **system, turn, task, report)?;
     }
     Ok(())
 }
@@ -43,11 +40,10 @@ fn step(
     session: &Session,
     system: &mut dyn System,
     turn: usize,
-    round: u64,
     (operation, number, keep): (Operation, u64, u64),
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let store = session.folder(&format!("store-{round}-{turn}"))?;
+    let store = session.folder(&format!("store-{turn}"))?;
     let task = Task { operation, number, tree: &session.tree, target: &store, keep };
     if let Some(cost) = session.run(system, &store, &task)? {
         let stored = disk_bytes(&system.stored(&store))?;
