@@ -169,7 +169,9 @@ impl Peer for Git {
                 let gone = 1..=task.number.saturating_sub(task.keep);
                 let lines = gone.map(|number| format!("delete {}", Self::reference(number)));
                 vec![
-                    git().arguments(["update-ref", "--stdin"]).input(lines.collect::<Vec<_>>().join("\n")),
+                    git()
+                        .arguments(["update-ref", "--stdin"])
+                        .input(lines.collect::<Vec<_>>().join("\n") + "\n"),
                     git().arguments(["gc", "--quiet", "--prune=now"]),
                 ]
             }
