@@ -139,7 +139,7 @@ pub(crate) struct WalkedFolder<'a> {
     pub(crate) path: Vec<u8>,
     pub(crate) device: u64,
     pub(crate) mode: u32,
-    /// Whether something in it is ignored, left alone, or of a kind that is not captured.
+    /// Whether something in it is ignored or left alone.
     pub(crate) has_kept: bool,
     /// The numbers of the folders in it, in the order of their names.
     pub(crate) children: Vec<u32>,
@@ -405,7 +405,7 @@ impl<'s, 'p, 'a> Worker<'s, 'p, 'a> {
             }
             let before = known.peek().filter(|seen| seen.name == bytes).copied();
             match self.entry(&folder, name, before)? {
-                Outcome::Captured | Outcome::Ours => {}
+                Outcome::Captured | Outcome::Skipped | Outcome::Ours => {}
                 Outcome::Kept => has_kept = true,
                 Outcome::Folder(full) => children.push(full),
             }
@@ -533,8 +533,10 @@ struct Folder<'f> {
 /// What became of an entry.
 enum Outcome {
     Captured,
-    /// It must not be touched: ignored, left alone, of a kind that is not captured.
+    /// It must not be touched: ignored, or left alone.
     Kept,
+    /// It is of a kind that is not captured.
+    Skipped,
     /// What a restore that was cut off left behind.
     Ours,
     /// A folder to be walked.

@@ -129,22 +129,17 @@ impl<'a> Stage<'a> {
         let mut file =
             File::from(openat(folder, name, flags, Mode::from(mode & 0o777 | 0o200)).map_err(fail)?);
         let mut offset = 0_u64;
-        let mut has_holes = false;
+        // A file with holes is written page by page, so that it has them where it had them.
+        let has_holes = reader.has_holes(digest, size_bytes)?;
         reader.stream(digest, size_bytes, &mut |piece| {
             let io = |source| self.io("write", path, source);
             match piece {
                 Piece::Bytes(bytes) if has_holes => {
-                    file.write_all_at(bytes, offset).map_err(io)?;
+                    write_pages(&file, bytes, offset).map_err(io)?;
                     offset += bytes.len() as u64;
                 }
-                Piece::Bytes(bytes) => {
-                    file.write_all(bytes).map_err(io)?;
-                    offset += bytes.len() as u64;
-                }
-                Piece::Zeros(length) => {
-                    has_holes = true;
-                    offset += length;
-                }
+                Piece::Bytes(bytes) => file.write_all(bytes).map_err(io)?,
+                Piece::Zeros(length) => offset += length,
             }
             Ok(())
         })?;
@@ -218,4 +213,22 @@ impl<'a> Stage<'a> {
         }
         Ok(())
     }
+}
+
+/// Bytes of a page, below which no file system keeps a hole.
+const PAGE_LEN: usize = 4096;
+
+/// Writes what is not zero, in whole pages.
+fn write_pages(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    let mut place = 0;
+    while place < bytes.len() {
+        let at = offset + place as u64;
+        let to_page_end = PAGE_LEN - usize::try_from(at % PAGE_LEN as u64).expect("it is less than a page");
+        let page = &bytes[place..bytes.len().min(place + to_page_end)];
+        if page.iter().any(|byte| *byte != 0) {
+            file.write_all_at(page, at)?;
+        }
+        place += page.len();
+    }
+    Ok(())
 }

@@ -87,7 +87,7 @@ impl Worker<'_, '_, '_> {
             _ => {
                 let path = entry_path(&join(folder.path, bytes))?;
                 self.found.skipped.push(path);
-                Ok(Outcome::Kept)
+                Ok(Outcome::Skipped)
             }
         }
     }
