@@ -11,6 +11,7 @@ mod ci;
 mod edges;
 mod examples;
 mod integration;
+mod proof;
 mod task;
 
 use std::io::Write;
@@ -54,6 +55,15 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Crashes checkpoints in every way: by kills, power cuts, lying disks and full ones.
+    #[command(subcommand)]
+    Crash(proof::Crash),
+    /// Captures and restores a tree of everything that is known to break such tools.
+    Evil(proof::Options),
+    /// Many processes in one store at once, killed at random: `soak checkpoint --seconds N`.
+    Soak(proof::Options),
+    /// Feeds mutated stores and records to every decoder: `fuzz --seconds N`.
+    Fuzz(proof::Options),
     /// Runs every example of every crate; each checks itself and ends with an error if it fails.
     Examples,
     /// Compares the dependencies between the crates with the allowed ones.
@@ -69,6 +79,10 @@ fn main() -> ExitCode {
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
         Task::Bench { subject, smoke, json } => integration::bench(subject, smoke, json.as_deref()),
+        Task::Crash(crash) => crash.run(),
+        Task::Evil(options) => proof::proof("evil", options),
+        Task::Soak(options) => proof::proof("soak", options),
+        Task::Fuzz(options) => proof::proof("fuzz", options),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
     };
