@@ -13,9 +13,11 @@
 //! The operations under test run in processes of their own: this program starts itself with `operate`, which calls the
 //! library and nothing else. What the library's interface looks like is known to `operate` and `audit` alone.
 
+mod allowed;
 mod audit;
 mod crash;
 mod disk;
+mod evil;
 mod look;
 mod machine;
 mod operate;
@@ -23,6 +25,7 @@ mod power;
 mod report;
 mod scenario;
 mod simulated;
+mod soak;
 mod strace;
 mod torn;
 mod victim;
@@ -53,6 +56,10 @@ enum Command {
     Torn(torn::Arguments),
     /// Fills the disk.
     Disk(disk::Arguments),
+    /// A tree of everything that breaks such tools.
+    Evil(evil::Arguments),
+    /// Several processes in one store, killed at random.
+    Soak(soak::Arguments),
     /// One operation on a store, in a process that may be killed.
     #[command(hide = true)]
     Operate(operate::Arguments),
@@ -64,6 +71,8 @@ fn main() -> ExitCode {
         Command::Power(arguments) => machine::in_private(|| power::run(&arguments)),
         Command::Torn(arguments) => machine::in_private(|| torn::run(&arguments)),
         Command::Disk(arguments) => machine::in_private(|| disk::run(&arguments)),
+        Command::Evil(arguments) => machine::in_private(|| evil::run(&arguments)),
+        Command::Soak(arguments) => machine::in_private(|| soak::run(&arguments)),
         Command::Operate(arguments) => operate::run(&arguments),
     };
     match done {

@@ -14,7 +14,7 @@ use evoseal_checkpoint::{
 
 use crate::report::{Findings, complain, print};
 use crate::scenario::Expected;
-use crate::{Result, audit};
+use crate::{Result, audit, soak};
 
 /// Looked for, and never there: where the work begins and ends in a log of system calls.
 pub(crate) const BEGIN: &str = "mark-begin";
@@ -49,6 +49,8 @@ enum Operation {
     Gc,
     /// Pins a checkpoint.
     Pin { version: String },
+    /// Captures, restores, deletes and collects until it is killed.
+    Work { number: usize, seed: u64 },
     /// Lets the next commands run and compares what is there with what is expected; prints the findings as JSON.
     Audit {
         /// The operation before had said that it was done.
@@ -64,6 +66,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let mut findings = Findings::default();
         let completed = audit::audit(place, &expected, acknowledged, &mut findings);
         print(&serde_json::to_string(&(completed, findings))?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Operation::Work { number, seed } = arguments.operation {
+        soak::work(place, number, seed)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mark = |name: &str| place.join(name).exists();
@@ -93,7 +99,7 @@ fn operate(place: &Path, keep: Option<u64>, operation: &Operation) -> evoseal_ch
         }
         Operation::Gc => manager.collect_garbage_blocking().map(drop),
         Operation::Pin { version } => manager.pin_blocking(find(&manager, version)?.id, Some("kept")),
-        Operation::Audit { .. } => unreachable!("handled before"),
+        Operation::Work { .. } | Operation::Audit { .. } => unreachable!("handled before"),
     }
 }
 
