@@ -242,7 +242,7 @@ impl Case<'_> {
     }
 
     /// Judges differences by the list of those that are allowed.
-    fn judge(&self, when: &str, differences: Vec<Difference>, round: &mut Round, failures: &mut Vec<String>) {
+    fn judge(when: &str, differences: Vec<Difference>, round: &mut Round, failures: &mut Vec<String>) {
         for difference in differences {
             if is_allowed(&difference) {
                 round.listed += 1;
@@ -292,7 +292,7 @@ impl Case<'_> {
             failures.push(format!("changed by the capture: {}: {}", difference.class, difference.path));
         }
         match self.operate(&["restore", "v1", "target"])? {
-            Ok(()) => self.judge("restored", self.compare("workspace", "target")?, round, failures),
+            Ok(()) => Self::judge("restored", self.compare("workspace", "target")?, round, failures),
             Err(error) => {
                 round.unlisted += 1;
                 failures.push(format!("the tree is not restored: {error}"));
@@ -304,7 +304,7 @@ impl Case<'_> {
                 let differences = self.compare("before", "workspace")?;
                 // What is written anew has a new time, so that build tools notice, and is a file of its own.
                 let differences = differences.into_iter().filter(|found| found.class != "mtime_ns").collect();
-                self.judge("rolled back", differences, round, failures);
+                Self::judge("rolled back", differences, round, failures);
             }
             Err(error) => {
                 round.unlisted += 1;
