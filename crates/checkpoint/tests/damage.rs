@@ -123,7 +123,7 @@ impl Saved {
                 }
             }
             self.asked.set(self.asked.get() + 1);
-            if self.asked.get() % RESTORED_EACH != 0 {
+            if !self.asked.get().is_multiple_of(RESTORED_EACH) {
                 continue;
             }
             if manager.restore_blocking(checkpoint.id, &target, RestoreMode::Empty).is_ok() {
