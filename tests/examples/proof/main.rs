@@ -18,6 +18,7 @@ mod audit;
 mod crash;
 mod disk;
 mod evil;
+mod fuzz;
 mod look;
 mod machine;
 mod operate;
@@ -60,6 +61,11 @@ enum Command {
     Evil(evil::Arguments),
     /// Several processes in one store, killed at random.
     Soak(soak::Arguments),
+    /// Stores that a hostile hand could have written.
+    Fuzz(fuzz::Arguments),
+    /// Some seeds of that, in a process of their own.
+    #[command(hide = true)]
+    FuzzBatch(fuzz::Batch),
     /// One operation on a store, in a process that may be killed.
     #[command(hide = true)]
     Operate(operate::Arguments),
@@ -73,6 +79,8 @@ fn main() -> ExitCode {
         Command::Disk(arguments) => machine::in_private(|| disk::run(&arguments)),
         Command::Evil(arguments) => machine::in_private(|| evil::run(&arguments)),
         Command::Soak(arguments) => machine::in_private(|| soak::run(&arguments)),
+        Command::Fuzz(arguments) => machine::in_private(|| fuzz::run(&arguments)),
+        Command::FuzzBatch(batch) => fuzz::batch(&batch),
         Command::Operate(arguments) => operate::run(&arguments),
     };
     match done {

@@ -17,6 +17,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use evoseal_tests::random::Random;
+
 use crate::Result;
 use crate::look::{difference, look};
 use crate::operate::{BEGIN, END};
@@ -88,47 +90,6 @@ pub(crate) enum Syncs {
     LeftOut(usize),
     /// All are left out: the control that must go wrong.
     AllLeftOut,
-}
-
-/// Small deterministic random numbers (xorshift64*, Vigna 2016), so that a seed is a state.
-#[derive(Debug)]
-pub(crate) struct Random {
-    state: u64,
-    /// Nothing is left to chance: whatever may happen does.
-    is_certain: bool,
-}
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        // Neighbouring seeds would begin alike.
-        let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        Self { state: (mixed ^ (mixed >> 31)) | 1, is_certain: false }
-    }
-
-    fn certain() -> Self {
-        Self { state: 1, is_certain: true }
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.state ^= self.state >> 12;
-        self.state ^= self.state << 25;
-        self.state ^= self.state >> 27;
-        self.state.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// From 0 to `bound`, without it; 0 if there is nothing to choose from.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        let chosen = if self.is_certain { u32::MAX.into() } else { self.next() >> 32 };
-        // The same as the remainder, but what is certain is the last.
-        usize::try_from((chosen * bound.max(1) as u64) >> 32).unwrap_or(0)
-    }
-
-    /// True in so many of a hundred cases.
-    pub(crate) fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance || (self.is_certain && chance > 0)
-    }
 }
 
 impl Recording {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use evoseal_checkpoint::{Checkpoint, CheckpointManager, Error, RestoreMode};
 use evoseal_tests::measure::table;
+use evoseal_tests::random::Random;
 use serde::Serialize;
 
 use crate::Result;
@@ -21,7 +22,6 @@ use crate::machine::scratch;
 use crate::operate::{create, open};
 use crate::report::{Findings, exit, print, print_failures, write_json};
 use crate::scenario::noise;
-use crate::simulated::Random;
 use crate::victim::operate;
 
 /// A process that gets nothing done for so long is stuck.

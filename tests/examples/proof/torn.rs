@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use evoseal_tests::measure::table;
+use evoseal_tests::random::Random;
 use serde::Serialize;
 
 use crate::Result;
@@ -14,7 +15,7 @@ use crate::audit::audit;
 use crate::machine::{Missing, copy_tree, output, remove_tree, scratch, skip_missing};
 use crate::report::{Findings, Tally, complain, exit, print, print_failures, write_json};
 use crate::scenario::{Expected, SCENARIOS, Scenario};
-use crate::simulated::{Random, Recording, Syncs};
+use crate::simulated::{Recording, Syncs};
 use crate::strace::{self, strace, trace_data};
 use crate::victim::operate;
 
