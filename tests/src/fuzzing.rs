@@ -36,7 +36,7 @@ impl FuzzedStores {
                 fs::write(workspace.join("folder/deeper/other"), "the same")?;
                 if let Some(size) = large {
                     let mut random = Random::new(1);
-                    let noise: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes())
+                    let noise: Vec<u8> = std::iter::repeat_with(|| random.number().to_le_bytes())
                         .take(size / 8)
                         .flatten()
                         .collect();

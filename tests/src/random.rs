@@ -31,7 +31,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
         self.state ^= self.state >> 27;
@@ -40,7 +40,7 @@ impl Random {
 
     /// From 0 to `bound`, without it; 0 if there is nothing to choose from.
     pub fn below(&mut self, bound: usize) -> usize {
-        let chosen = if self.is_certain { u32::MAX.into() } else { self.next() >> 32 };
+        let chosen = if self.is_certain { u32::MAX.into() } else { self.number() >> 32 };
         usize::try_from((chosen * bound.max(1) as u64) >> 32).unwrap_or(0)
     }
 

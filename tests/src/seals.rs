@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 
+use evoseal_types::Digest;
+
 use crate::random::Random;
 
 const DIGEST_LEN: usize = 32;
@@ -151,15 +153,14 @@ impl SealedFiles {
         windows
     }
 
-    fn found(
-        &mut self,
-        file: usize,
-        pieces: Vec<Range<usize>>,
-        digest: &[u8; DIGEST_LEN],
-        windows: &Windows,
-    ) {
+    fn found(&mut self, file: usize, pieces: &[Range<usize>], digest: &[u8; DIGEST_LEN], windows: &Windows) {
         if let Some((places, named)) = windows.get(digest) {
-            self.seals.push(Seal { file, pieces, places: places.clone(), named: named.clone() });
+            self.seals.push(Seal {
+                file,
+                pieces: pieces.to_vec(),
+                places: places.clone(),
+                named: named.clone(),
+            });
         }
     }
 
@@ -170,7 +171,7 @@ impl SealedFiles {
             for end in start + 1..=region.end {
                 hasher.update(&self.contents[file][end - 1..end]);
                 let digest = *hasher.finalize().as_bytes();
-                self.found(file, vec![start..end], &digest, windows);
+                self.found(file, std::slice::from_ref(&(start..end)), &digest, windows);
             }
         }
     }
@@ -191,7 +192,7 @@ impl SealedFiles {
                         hasher.update(&self.contents[file][end - 1..end]);
                     }
                     if *hasher.finalize().as_bytes() == stated {
-                        self.found(file, vec![start..place, payload..end], &stated, windows);
+                        self.found(file, &[start..place, payload..end], &stated, windows);
                     }
                 }
             }
@@ -217,7 +218,7 @@ impl SealedFiles {
                     *hasher.finalize().as_bytes()
                 };
                 if let Some(start) = (region.start..end).find(|start| of(*start) == stated) {
-                    self.found(file, vec![0..HEAD_LEN, end..place, start..end], &stated, windows);
+                    self.found(file, &[0..HEAD_LEN, end..place, start..end], &stated, windows);
                 }
             }
         }
@@ -226,17 +227,14 @@ impl SealedFiles {
 
 /// The parts of a file that are searched: all of it, or both its ends.
 fn regions(length: usize) -> Vec<Range<usize>> {
-    if length == 0 {
-        Vec::new()
-    } else if length <= 2 * SEARCHED {
-        vec![0..length]
-    } else {
-        vec![0..SEARCHED, length - SEARCHED..length]
-    }
+    let middle = length.saturating_sub(SEARCHED);
+    let regions =
+        if length <= 2 * SEARCHED { [0..length, length..length] } else { [0..SEARCHED, middle..length] };
+    regions.into_iter().filter(|region| !region.is_empty()).collect()
 }
 
 fn hex(digest: &[u8; DIGEST_LEN]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    Digest::from_bytes(*digest).to_string()
 }
 
 fn unhex(text: &str) -> Option<[u8; DIGEST_LEN]> {

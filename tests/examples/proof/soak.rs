@@ -272,7 +272,7 @@ fn step(
     match (random.below(10), chosen) {
         (0..=3, _) if !is_crowded => {
             edit(workspace, random).map_err(own)?;
-            let made = create(manager, workspace, &format!("v{}", random.next()))?;
+            let made = create(manager, workspace, &format!("v{}", random.number()))?;
             log.line(&format!("made {} {}", made.id, made.tree));
         }
         (4 | 5, Some(chosen)) => back(manager, workspace, chosen)?,
