@@ -15,7 +15,7 @@ use crate::random::Random;
 
 const DIGEST_LEN: usize = 32;
 /// Bytes at each end of a file in which digests and what they are of are searched for. The search is quadratic.
-const SEARCHED: usize = 1_800;
+const SEARCHED: usize = 1_300;
 /// The longest head of a record, in front of its digest.
 const HEAD_LEN_MAX: usize = 128;
 /// How deep digests of digests may be nested.

@@ -1,9 +1,9 @@
 //! Tasks of the repository, as one program: `cargo xtask help`.
 //!
 //! Each task is a thin layer over cargo. What continuous integration runs stands in `.ci/run` and nowhere else; `ci` runs
-//! that file. Integration suites are test targets of the package `evoseal-tests`, benchmarks are those of
-//! `evoseal-benches`; both can be run with plain cargo as well. [`edges`] compares the dependencies between the crates with
-//! the table that the design allows.
+//! that file. Integration suites are test targets of the package `evoseal-tests`, the [`proof`] of the checkpoints is an
+//! example there, benchmarks are those of `evoseal-benches`; all can be run with plain cargo as well. [`edges`] compares the
+//! dependencies between the crates with the table that the design allows.
 //!
 //! Tables go to standard output, and with `--json FILE` the same figures to a file.
 

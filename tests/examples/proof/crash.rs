@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use evoseal_tests::measure::table;
 use serde::Serialize;
 
-use crate::Result;
 use crate::machine::{copy_tree, remove_tree, scratch, skip_missing};
 use crate::report::{Findings, Tally, complain, exit, print, print_failures, write_json};
 use crate::scenario::{SCENARIOS, Scenario, noise};
 use crate::strace::{self, Call};
 use crate::victim::{End, Fault, audit, inject, trace};
+use crate::{Result, known};
 
 /// Operations at a time; each keeps to one processor.
 const WORKERS: usize = 2;
@@ -174,11 +174,11 @@ fn try_point(folder: &Path, worker: usize, scenario: &Scenario, point: &Point) -
 }
 
 fn note(figures: &Mutex<Figures>, scenario: &Scenario, point: &Point, tried: Tried) {
-    let Some((end, completed, findings)) = tried else { return };
+    let Some((end, completed, mut findings)) = tried else { return };
     let mut figures = figures.lock().expect("no worker panics while it counts");
     let faults = figures.operations.entry(scenario.name).or_default();
     let tally = faults.entry(point.fault.name()).or_default();
-    tally.count(&findings);
+    tally.count(scenario.name, &mut findings);
     tally.completed += usize::from(completed);
     if !findings.is_clean() {
         let [_, inject] = point.fault.expressions(&point.name, point.ordinal);
@@ -202,6 +202,7 @@ fn show(figures: &mut Figures, arguments: &Arguments) -> Result<ExitCode> {
     print(&table(&headings, &rows));
     print(&format!("seed {}", figures.seed));
     print_failures(&figures.failures);
+    known::show(figures.total.known);
     write_json(arguments.json.as_deref(), figures)?;
     let is_enough = arguments.smoke || figures.total.tried > 0;
     Ok(exit(figures.total.is_clean() && is_enough))

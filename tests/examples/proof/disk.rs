@@ -11,11 +11,11 @@ use std::process::{Command, ExitCode};
 use evoseal_tests::measure::table;
 use serde::Serialize;
 
-use crate::Result;
 use crate::machine::{copy_tree, need_mounts, remove_tree, run as run_program, scratch, skip_missing};
 use crate::report::{Tally, complain, exit, print, print_failures, write_json};
 use crate::scenario::{SCENARIOS, Scenario};
 use crate::victim::{End, audit, finish, operate};
+use crate::{Result, known};
 
 /// Sizes for each operation.
 const STEPS: u64 = 64;
@@ -171,7 +171,7 @@ impl Place<'_> {
             End::Killed | End::Broken(_) | End::Hung => findings.blocked(format!("it ended as {end:?}")),
         }
         case.tally.points += 1;
-        case.tally.count(&findings);
+        case.tally.count(scenario.name, &mut findings);
         case.tally.completed += usize::from(completed);
         let said = |line: &String| format!("{} with {free:?} free ({end:?}): {line}", scenario.name);
         failures.extend(findings.lines().iter().map(said));
@@ -232,6 +232,7 @@ fn show(figures: &Figures, arguments: &Arguments) -> Result<ExitCode> {
         ["operation", "enough, in bytes", "sizes tried", "refused", "finished", "lost", "mixed", "blocked"];
     print(&table(&headings, &rows));
     print_failures(&figures.failures);
+    known::show(total.known);
     write_json(arguments.json.as_deref(), figures)?;
     Ok(exit(total.is_clean() && total.tried > 0))
 }

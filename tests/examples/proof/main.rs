@@ -19,6 +19,7 @@ mod crash;
 mod disk;
 mod evil;
 mod fuzz;
+mod known;
 mod look;
 mod machine;
 mod operate;

@@ -13,7 +13,6 @@ use std::process::{Command, ExitCode};
 use evoseal_tests::measure::table;
 use serde::Serialize;
 
-use crate::Result;
 use crate::crash::shuffle;
 use crate::machine::{
     FileSystem, Mounted, copy_tree, need_program, remove_tree, run as run_program, scratch, skip_missing,
@@ -24,10 +23,14 @@ use crate::simulated::Syncs;
 use crate::strace::{self, Call, SYNCS};
 use crate::torn::{Recorded, record_all, try_state};
 use crate::victim::{End, Fault, audit, inject, trace};
+use crate::{Result, known};
 
 const KINDS: [FileSystem; 2] = [FileSystem::Ext4, FileSystem::Xfs];
 /// Room for every operation here.
 const SIZE_BYTES: u64 = 128 << 20;
+/// The operations of a smoke run: one of each sort.
+const SMOKE_OPERATIONS: [&str; 4] =
+    ["first checkpoint", "checkpoint, changes", "restore, in place, few", "delete the oldest"];
 /// Kills before the cut, for each operation and file system of a smoke run.
 const SMOKE_KILLS: usize = 1;
 /// States of the simulated file system in which a missing sync must show.
@@ -84,6 +87,9 @@ fn try_run(arguments: &Arguments) -> Result<ExitCode> {
         Figures { seed: arguments.seed, cuts: BTreeMap::new(), ablation: Vec::new(), failures: Vec::new() };
     let recorded = if arguments.smoke { Vec::new() } else { record_all(folder)? };
     let is_wanted = |scenario: &Scenario| {
+        if arguments.smoke && arguments.only.is_none() && !SMOKE_OPERATIONS.contains(&scenario.name) {
+            return false;
+        }
         arguments.only.as_ref().is_none_or(|only| scenario.name.contains(only.as_str()))
     };
     for scenario in SCENARIOS.iter().filter(|scenario| is_wanted(scenario)) {
@@ -161,8 +167,8 @@ impl Case<'_> {
             let tried = self.try_cut(fault)?;
             let column = if fault.is_some() { "killed, then cut" } else { "acknowledged, then cut" };
             let tally = figures.cuts.entry(self.kind).or_default().entry(column).or_default();
-            let Some((completed, findings)) = tried else { continue };
-            tally.count(&findings);
+            let Some((completed, mut findings)) = tried else { continue };
+            tally.count(self.scenario.name, &mut findings);
             tally.completed += usize::from(completed);
             let what = fault.map_or("acknowledged".to_owned(), |(_, name, ordinal)| {
                 format!("killed at {name} {ordinal}")
@@ -257,6 +263,7 @@ fn show(figures: &Figures, arguments: &Arguments) -> Result<ExitCode> {
     print(&table(&headings, &rows));
     print(&format!("seed {}", figures.seed));
     print_failures(&figures.failures);
+    known::show(total.known);
     let mut sites: BTreeMap<&str, bool> = BTreeMap::new();
     let mut rows = Vec::new();
     for ablated in &figures.ablation {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Result, known};
 
 /// What must never happen, with a sentence for each time that it did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,11 +61,14 @@ pub(crate) struct Tally {
     pub(crate) blocked: usize,
     /// Where a restore was left half-way and the next command completed it.
     pub(crate) completed: usize,
+    /// Findings that are known defects, and count nowhere else.
+    pub(crate) known: usize,
 }
 
 impl Tally {
-    /// Counts one point that was tried.
-    pub(crate) fn count(&mut self, findings: &Findings) {
+    /// Counts one point of an operation that was tried, and takes what is known out of its findings.
+    pub(crate) fn count(&mut self, operation: &str, findings: &mut Findings) {
+        self.known += known::take(operation, findings);
         self.tried += 1;
         self.lost += usize::from(!findings.lost.is_empty());
         self.mixed += usize::from(!findings.mixed.is_empty());
@@ -79,6 +82,7 @@ impl Tally {
         self.mixed += other.mixed;
         self.blocked += other.blocked;
         self.completed += other.completed;
+        self.known += other.known;
     }
 
     pub(crate) fn is_clean(&self) -> bool {

@@ -17,12 +17,12 @@ use evoseal_tests::measure::table;
 use evoseal_tests::random::Random;
 use serde::Serialize;
 
-use crate::Result;
 use crate::machine::scratch;
 use crate::operate::{create, open};
 use crate::report::{Findings, exit, print, print_failures, write_json};
 use crate::scenario::noise;
 use crate::victim::operate;
+use crate::{Result, known};
 
 /// A process that gets nothing done for so long is stuck.
 const STUCK: Duration = Duration::from_secs(30);
@@ -64,6 +64,8 @@ struct Round {
     killed: usize,
     at_the_end: usize,
     findings: Findings,
+    /// Findings that are known defects.
+    known: usize,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -103,6 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     print(&table(&headings, &rounds.iter().map(row).collect::<Vec<_>>()));
     print(&format!("seed {}", arguments.seed));
     print_failures(&rounds.iter().flat_map(|round| round.findings.lines()).collect::<Vec<_>>());
+    known::show(rounds.iter().map(|round| round.known).sum());
     write_json(arguments.json.as_deref(), &rounds)?;
     let is_work = rounds.iter().all(|round| round.acknowledged > 0 && round.killed > 0);
     Ok(exit(is_work && rounds.iter().all(|round| round.findings.is_clean())))
@@ -136,6 +139,7 @@ fn round(processes: usize, time: Duration, seed: u64) -> Result<Round> {
         round.killed += usize::from(worker.stop(&mut round.findings)?);
     }
     check(place, processes, &mut round)?;
+    round.known = known::take("soak", &mut round.findings);
     Ok(round)
 }
 

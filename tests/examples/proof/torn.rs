@@ -10,7 +10,6 @@ use evoseal_tests::measure::table;
 use evoseal_tests::random::Random;
 use serde::Serialize;
 
-use crate::Result;
 use crate::audit::audit;
 use crate::machine::{Missing, copy_tree, output, remove_tree, scratch, skip_missing};
 use crate::report::{Findings, Tally, complain, exit, print, print_failures, write_json};
@@ -18,6 +17,7 @@ use crate::scenario::{Expected, SCENARIOS, Scenario};
 use crate::simulated::{Recording, Syncs};
 use crate::strace::{self, strace, trace_data};
 use crate::victim::operate;
+use crate::{Result, known};
 
 const WORKERS: usize = 2;
 const STATES: u64 = 6_000;
@@ -81,6 +81,7 @@ fn try_run(arguments: &Arguments) -> Result<ExitCode> {
     print(&table(&["states", "tried", "lost", "mixed", "blocked", "completed by the next"], &rows));
     print(&format!("seeds from {}", arguments.seed));
     print_failures(&figures.failures);
+    known::show(figures.states.known);
     write_json(arguments.json.as_deref(), &figures)?;
     let control_bites = figures.control.tried == 0 || !figures.control.is_clean();
     if !control_bites {
@@ -135,9 +136,9 @@ fn campaign(
                             return Ok(());
                         }
                         let one = &recorded[usize::try_from(seed % recorded.len() as u64)?];
-                        let (completed, findings) = try_state(&place, one, seed, syncs)?;
+                        let (completed, mut findings) = try_state(&place, one, seed, syncs)?;
                         let mut found = found.lock().map_err(|_| "a worker panicked")?;
-                        found.0.count(&findings);
+                        found.0.count(one.scenario.name, &mut findings);
                         found.0.points += 1;
                         found.0.completed += usize::from(completed);
                         let lines = findings.lines();
