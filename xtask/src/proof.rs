@@ -46,11 +46,15 @@ impl Crash {
 pub(crate) fn proof(command: &str, options: Options) -> Result<()> {
     let is_smoke = options.rest.iter().any(|option| option == "--smoke");
     let build: &[&str] = if is_smoke { &[] } else { &["--release"] };
+    if command == "checkpoint" {
+        // It is killed as well; cargo does not build other packages' programs.
+        run(cargo(["build", "--quiet", "--package", "evoseal-cli"].iter().chain(build)))?;
+    }
     let manifest = root().join("Cargo.toml");
-    let mut cargo =
+    let mut started =
         cargo(["run", "--quiet", "--package", "evoseal-tests", "--example", "proof", "--manifest-path"]);
-    cargo.arg(manifest).args(build).arg("--").arg(command).args(options.rest);
+    started.arg(manifest).args(build).arg("--").arg(command).args(options.rest);
     // Files that the options name are meant from where the person stands.
-    cargo.current_dir(absolute(Path::new("."))?);
-    run(cargo)
+    started.current_dir(absolute(Path::new("."))?);
+    run(started)
 }

@@ -10,12 +10,20 @@ use crate::look::{Look, difference, look};
 use crate::operate::{create, find, open, restore};
 use crate::report::Findings;
 use crate::scenario::{Expected, Restoration};
+use crate::victim::evoseal;
 
 /// The checkpoint that the audit makes itself.
 const NEXT: &str = "next";
 
 /// Lets the next commands run. Says whether a restore had been left half-way and was completed by the next one.
 pub(crate) fn audit(place: &Path, expected: &Expected, acknowledged: bool, findings: &mut Findings) -> bool {
+    if place.join("workspace/.evoseal").exists() {
+        for command in [&["status"][..], &["checkpoint", "verify"]] {
+            if let Err(error) = evoseal(place, command) {
+                findings.blocked(format!("evoseal {command:?} does not work: {error}"));
+            }
+        }
+    }
     let manager = match open(place, None) {
         Ok(manager) => manager,
         Err(error) => {
@@ -42,7 +50,12 @@ pub(crate) fn audit(place: &Path, expected: &Expected, acknowledged: bool, findi
 
 fn versions(manager: &CheckpointManager, findings: &mut Findings) -> BTreeSet<String> {
     match manager.list_blocking() {
-        Ok(listed) => listed.iter().map(|checkpoint| checkpoint.details.version_id.to_string()).collect(),
+        // A rollback first saves work that no checkpoint holds.
+        Ok(listed) => listed
+            .iter()
+            .map(|checkpoint| checkpoint.details.version_id.to_string())
+            .filter(|version| !version.starts_with("before-"))
+            .collect(),
         Err(error) => {
             findings.blocked(format!("the list cannot be read: {error:?}"));
             BTreeSet::new()
@@ -157,10 +170,19 @@ fn check_restoration(
             findings.mixed(format!("{path} is the same before and after, and is gone"));
         }
     }
+    if restoration.is_rollback && is_between {
+        findings.mixed("the next commands leave the rollback half-way".to_owned());
+    }
     let mode = if restoration.in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
     let is_done = found == *new && !restoration.in_place;
-    if !is_done && let Err(error) = restore(manager, &restoration.version, &target, mode) {
-        findings.blocked(format!("the restore cannot be completed: {error:?}"));
+    let complete = || -> crate::Result<()> {
+        if restoration.is_rollback {
+            return evoseal(place, &["rollback", &restoration.version]);
+        }
+        restore(manager, &restoration.version, &target, mode).map_err(|error| format!("{error:?}").into())
+    };
+    if !is_done && let Err(error) = complete() {
+        findings.blocked(format!("the restore cannot be completed: {error}"));
         return is_between;
     }
     match look(&target) {

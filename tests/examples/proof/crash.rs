@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use crate::machine::{copy_tree, remove_tree, scratch, skip_missing};
 use crate::report::{Findings, Tally, complain, exit, print, print_failures, write_json};
-use crate::scenario::{SCENARIOS, Scenario, noise};
+use crate::scenario::{PROGRAM_SCENARIOS, SCENARIOS, Scenario, noise};
 use crate::strace::{self, Call};
-use crate::victim::{End, Fault, audit, inject, trace};
+use crate::victim::{End, Fault, audit, inject, program, trace};
 use crate::{Result, known};
 
 /// Operations at a time; each keeps to one processor.
@@ -60,11 +60,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn try_run(arguments: &Arguments) -> Result<ExitCode> {
     strace::need()?;
+    program()?;
     let scratch = scratch()?;
     let wanted = |scenario: &&Scenario| {
         arguments.only.as_ref().is_none_or(|only| scenario.name.contains(only.as_str()))
     };
-    let scenarios: Vec<&Scenario> = SCENARIOS.iter().filter(wanted).collect();
+    let scenarios: Vec<&Scenario> = SCENARIOS.iter().chain(PROGRAM_SCENARIOS).filter(wanted).collect();
     let mut points = Vec::new();
     let mut figures = Figures {
         seed: arguments.seed,

@@ -13,7 +13,7 @@ use crate::Result;
 /// Every entry of a tree by its path, with all of it that a checkpoint must bring back, as text.
 pub(crate) type Look = BTreeMap<String, String>;
 
-/// Reads the tree below `root` without following symlinks. A missing directory has no entries.
+/// Reads the tree below `root` without following symlinks, and without our own folder in it. A missing directory has no entries.
 pub(crate) fn look(root: &Path) -> Result<Look> {
     let mut seen = Look::new();
     if !root.exists() {
@@ -23,6 +23,9 @@ pub(crate) fn look(root: &Path) -> Result<Look> {
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
+            if path == root.join(".evoseal") {
+                continue;
+            }
             let metadata = fs::symlink_metadata(&path)?;
             let name = path.strip_prefix(root)?.as_os_str().as_bytes().escape_ascii().to_string();
             let text = if metadata.is_dir() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::look::{Look, look};
 use crate::operate::{create, find, open};
+use crate::victim::evoseal;
 
 /// What may be there after an operation: the model that the audit compares with.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub(crate) struct Restoration {
     pub(crate) in_place: bool,
     /// The target before.
     pub(crate) old: Look,
+    /// Whether it is a rollback by the program, which the next command completes by itself.
+    #[serde(default)]
+    pub(crate) is_rollback: bool,
 }
 
 /// An operation and the state that it starts from.
@@ -99,6 +103,24 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "gc", arguments: &["gc"], prepare: garbage },
     Scenario { name: "pin", arguments: &["pin", "v1"], prepare: pinning },
+];
+
+/// The same through the program, with all that it keeps beside the store; and a rollback, which has a journal.
+pub(crate) const PROGRAM_SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "evoseal checkpoint create",
+        arguments: &["evoseal", "checkpoint", "create", "v3"],
+        prepare: project,
+    },
+    Scenario {
+        name: "evoseal checkpoint delete",
+        arguments: &["evoseal", "checkpoint", "delete", "v1"],
+        prepare: |place| {
+            let listed = vec![set(&["v1", "v2"]), set(&["v2"])];
+            Ok(Expected { listed, ..project(place)? })
+        },
+    },
+    Scenario { name: "evoseal rollback", arguments: &["evoseal", "rollback", "v1"], prepare: rollback },
 ];
 
 impl Expected {
@@ -258,6 +280,7 @@ fn restoration(place: &Path, version: &str, target: &str, in_place: bool) -> Res
         target: target.to_owned(),
         in_place,
         old: look(&place.join(target))?,
+        is_rollback: false,
     };
     Ok(Expected { restoration: Some(restoration), ..expected })
 }
@@ -295,4 +318,32 @@ fn garbage(place: &Path) -> Result<Expected> {
     let listed = manager.list_blocking()?;
     let listed = listed.iter().map(|checkpoint| checkpoint.details.version_id.to_string()).collect();
     Ok(Expected { listed: vec![listed], ..expected })
+}
+
+/// A project with two checkpoints, both made by the program, and changes since. Its store is the place's store as well.
+fn project(place: &Path) -> Result<Expected> {
+    let workspace = place.join("workspace");
+    evoseal(place, &["init"])?;
+    let mut trees = BTreeMap::new();
+    for (version, make) in [("v1", first_tree as fn(&Path) -> Result<()>), ("v2", second_tree)] {
+        make(&workspace)?;
+        evoseal(place, &["checkpoint", "create", version])?;
+        trees.insert(version.to_owned(), look(&workspace)?);
+    }
+    symlink("workspace/.evoseal/checkpoints", place.join("store"))?;
+    edit_more(&workspace)?;
+    trees.insert("v3".to_owned(), look(&workspace)?);
+    Ok(Expected { listed: vec![set(&["v1", "v2"]), set(&["v1", "v2", "v3"])], trees, ..Expected::default() })
+}
+
+fn rollback(place: &Path) -> Result<Expected> {
+    let expected = unchanged(project(place)?);
+    let restoration = Restoration {
+        version: "v1".to_owned(),
+        target: "workspace".to_owned(),
+        in_place: true,
+        old: look(&place.join("workspace"))?,
+        is_rollback: true,
+    };
+    Ok(Expected { restoration: Some(restoration), ..expected })
 }

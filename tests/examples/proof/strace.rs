@@ -131,13 +131,14 @@ pub(crate) fn strace(cpu: usize, log: &Path) -> Command {
     command
 }
 
-/// The calls of an operation on the place, in order, from a log of all its calls.
-pub(crate) fn calls(log: &Path, place: &Path) -> Result<Vec<Call>> {
+/// The calls of an operation on the place, in order, from a log of all its calls; of those between the marks, if it sets
+/// any.
+pub(crate) fn calls(log: &Path, place: &Path, has_marks: bool) -> Result<Vec<Call>> {
     let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
     let place = place.to_str().ok_or("the place's path is not UTF-8")?;
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut found = Vec::new();
-    let mut is_inside = false;
+    let mut is_inside = !has_marks;
     for line in text.lines() {
         let Some((thread, rest)) = line.split_once(' ') else { continue };
         let Some((name, arguments)) = rest.trim_start().split_once('(') else { continue };
@@ -160,7 +161,7 @@ pub(crate) fn calls(log: &Path, place: &Path) -> Result<Vec<Call>> {
             }
         }
     }
-    if !is_inside {
+    if found.is_empty() {
         return Err("strace logged nothing of the operation".into());
     }
     Ok(found)

@@ -1,6 +1,6 @@
 //! Starting an operation in a process of its own, whole or cut off.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::machine::output;
+use crate::machine::{Missing, output};
 use crate::report::Findings;
 use crate::strace::{Call, calls, strace, trace_all};
 
@@ -63,10 +63,35 @@ pub(crate) enum End {
     Hung,
 }
 
-/// `operate` on a place, to be started.
-pub(crate) fn operate<S: AsRef<OsStr>>(place: &Path, arguments: &[S]) -> Result<Vec<std::ffi::OsString>> {
-    let start = [std::env::current_exe()?.into_os_string(), "operate".into(), "--place".into(), place.into()];
-    Ok(start.into_iter().chain(arguments.iter().map(|argument| argument.as_ref().to_owned())).collect())
+/// The first word of an operation that is done by the `evoseal` program in the place's workspace.
+pub(crate) const PROGRAM: &str = "evoseal";
+
+/// `operate` on a place, or `evoseal` in its workspace, to be started.
+pub(crate) fn operate<S: AsRef<OsStr>>(place: &Path, arguments: &[S]) -> Result<Vec<OsString>> {
+    let this = std::env::current_exe()?;
+    let arguments = arguments.iter().map(|argument| argument.as_ref().to_owned());
+    let mut arguments = arguments.peekable();
+    if arguments.next_if(|first| first == PROGRAM).is_some() {
+        let start = [program()?.into_os_string(), "-C".into(), place.join("workspace").into()];
+        return Ok(start.into_iter().chain(arguments).collect());
+    }
+    let start = [this.into_os_string(), "operate".into(), "--place".into(), place.into()];
+    Ok(start.into_iter().chain(arguments).collect())
+}
+
+/// The program, which cargo puts beside the folder of the examples.
+pub(crate) fn program() -> Result<PathBuf> {
+    let this = std::env::current_exe()?;
+    let program = this.parent().and_then(Path::parent).map(|folder| folder.join(PROGRAM));
+    let is_there = |program: &PathBuf| program.is_file();
+    let missing = || Missing("the program is not built: cargo build --package evoseal-cli".to_owned());
+    Ok(program.filter(is_there).ok_or_else(missing)?)
+}
+
+/// Runs the program in the place's workspace; an error is what it said.
+pub(crate) fn evoseal(place: &Path, arguments: &[&str]) -> Result<()> {
+    let words = operate(place, &[&[PROGRAM], arguments].concat())?;
+    output(Command::new(&words[0]).args(&words[1..])).map(drop)
 }
 
 /// All calls of an operation, which is done once.
@@ -74,7 +99,7 @@ pub(crate) fn trace(cpu: usize, place: &Path, arguments: &[&str], log: &Path) ->
     let mut command = strace(cpu, log);
     command.args(["-e", &trace_all()]).args(operate(place, arguments)?);
     output(&mut command)?;
-    calls(log, place)
+    calls(log, place, arguments.first() != Some(&PROGRAM))
 }
 
 /// Does an operation with a fault in one of its calls. Says as well whether that call was reached.
@@ -102,8 +127,8 @@ pub(crate) fn finish(command: &mut Command) -> Result<End> {
     let Some(status) = wait(&mut child, TIME_LIMIT)? else { return Ok(End::Hung) };
     Ok(match (status.code(), status.signal()) {
         (Some(0), _) => End::Acknowledged,
-        // What `operate` ends with when the library reports an error.
-        (Some(3), _) => End::Refused,
+        // What `operate` ends with when the library reports an error, and `evoseal` when anything but itself is to blame.
+        (Some(2..=4), _) => End::Refused,
         (_, Some(9)) => End::Killed,
         (code, signal) => End::Broken(code.or(signal).unwrap_or(-1)),
     })
