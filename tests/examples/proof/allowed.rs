@@ -14,25 +14,26 @@ pub(crate) struct Difference {
 /// Allowed for everyone: class, how the path begins, and why.
 const ALWAYS: &[(&str, &str, &str)] = &[
     ("missing", "special", "sockets, pipes and devices are skipped, and named in the report"),
-    ("missing", "git/nested/.git", "a nested repository is never entered"),
-    ("missing", "git/sub/deeper/.git", "a nested repository is never entered"),
-    ("missing", "git/gitfile", "a nested repository is never entered"),
-    ("missing", "git/link", "a nested repository is never entered"),
     ("uid", "", "a restored entry belongs to whoever restores it"),
     ("gid", "", "a restored entry belongs to whoever restores it"),
+    ("mode", "modes/f", "the set-user and set-group bits lend rights: not captured, and named in the report"),
+    (
+        "mode",
+        "owners/u",
+        "the set-user and set-group bits lend rights: not captured, and named in the report",
+    ),
+    ("xattrs", "xattrs/caps", "file capabilities lend rights: not captured"),
+    ("link_group", "hardlink-out/inside-name", "the other name of the file lies outside of the tree"),
+    ("sparse", "sizes/zeros-dense", "a long run of zeros comes back as a hole"),
+    (
+        "sha256",
+        "sparse/hole-64G",
+        "so long a file is compared by where its data lies; a hole may begin some blocks earlier",
+    ),
 ];
 
 /// What the store does not keep yet. This list is to become empty.
-const NOT_YET: &[(&str, &str, &str)] = &[
-    ("mode", "", "modes beyond the executable bit"),
-    ("xattrs", "", "extended attributes"),
-    ("mtime_ns", "", "times"),
-    ("link_group", "", "hard links"),
-    ("sparse", "", "holes"),
-    ("missing", "git/nested", "ignored files are left alone"),
-    ("missing", "git/sub", "ignored files are left alone"),
-    ("missing", "traps-for-the-tool/", "ignored files are left alone"),
-];
+const NOT_YET: &[(&str, &str, &str)] = &[];
 
 pub(crate) fn is_allowed(difference: &Difference) -> bool {
     ALWAYS

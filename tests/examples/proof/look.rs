@@ -30,12 +30,12 @@ pub(crate) fn look(root: &Path) -> Result<Look> {
             let name = path.strip_prefix(root)?.as_os_str().as_bytes().escape_ascii().to_string();
             let text = if metadata.is_dir() {
                 pending.push(path);
-                "directory".to_owned()
+                format!("directory {:o}", metadata.permissions().mode() & 0o3777)
             } else if metadata.is_symlink() {
                 format!("symlink {}", fs::read_link(&path)?.as_os_str().as_bytes().escape_ascii())
             } else {
-                let kind = if metadata.permissions().mode() & 0o100 == 0 { "file" } else { "program" };
-                format!("{kind} {}", Digest::of(&fs::read(&path)?))
+                let mode = metadata.permissions().mode() & 0o1777;
+                format!("file {mode:o} {}", Digest::of(&fs::read(&path)?))
             };
             seen.insert(name, text);
         }

@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Keep at most so many checkpoints, by automatic cleanup.
     #[arg(long)]
     keep: Option<u64>,
+    /// Keep ignored files, times and extended attributes as well.
+    #[arg(long)]
+    everything: bool,
     #[command(subcommand)]
     operation: Operation,
 }
@@ -74,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let mark = |name: &str| place.join(name).exists();
     mark(BEGIN);
-    let done = operate(place, arguments.keep, &arguments.operation);
+    let done = operate(place, arguments);
     mark(END);
     match done {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -85,9 +88,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
 }
 
-fn operate(place: &Path, keep: Option<u64>, operation: &Operation) -> evoseal_checkpoint::Result<()> {
-    let manager = open(place, keep)?;
-    match operation {
+fn operate(place: &Path, arguments: &Arguments) -> evoseal_checkpoint::Result<()> {
+    let manager = open_with(place, arguments.keep, arguments.everything)?;
+    match &arguments.operation {
         Operation::Create { version } => create(&manager, &place.join("workspace"), version).map(drop),
         Operation::Restore { version, target, in_place } => {
             let mode = if *in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
@@ -105,9 +108,20 @@ fn operate(place: &Path, keep: Option<u64>, operation: &Operation) -> evoseal_ch
 
 /// Opens the store of a place, or makes it.
 pub(crate) fn open(place: &Path, keep: Option<u64>) -> evoseal_checkpoint::Result<CheckpointManager> {
+    open_with(place, keep, false)
+}
+
+fn open_with(
+    place: &Path,
+    keep: Option<u64>,
+    everything: bool,
+) -> evoseal_checkpoint::Result<CheckpointManager> {
     let settings = CheckpointSettings {
         auto_cleanup: keep.is_some(),
         max_checkpoints: keep.unwrap_or(u64::MAX),
+        include_ignored: everything,
+        keep_mtimes: everything,
+        keep_xattrs: everything,
         ..CheckpointSettings::default()
     };
     CheckpointManager::builder().directory(place.join("store")).settings(settings).open_or_create()

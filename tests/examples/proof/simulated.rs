@@ -6,10 +6,10 @@
 //! storage backend cannot give whose smallest step is a whole durable object: here the engine *and* the files below it are
 //! what they are in life, and only the disk lies.
 //!
-//! What counts as synced: the bytes, length and mode of a file after `fsync` or `fdatasync` of that file; the names in a
-//! folder after `fsync` of that folder; everything after `syncfs` or `sync`. That a file system of today keeps more
-//! (a file's name with the file, names in the order in which they were changed) is not assumed, except that one rename
-//! is one change.
+//! What counts as synced: the bytes, length, mode and names of a file after `fsync` or `fdatasync` of that file; the names in
+//! a folder after `fsync` of that folder; everything after `syncfs` or `sync`. That a file's sync keeps the names that it has
+//! by then is more than POSIX says, and what ext4, xfs and btrfs do; that they keep names in the order in which they were
+//! changed is not assumed, except that one rename is one change. A sector of 512 bytes is written whole or not at all.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -179,8 +179,9 @@ impl Recording {
             }
             for (before, change) in self.changes[..place].iter().enumerate() {
                 let is_covered = match change {
-                    Change::Name { folder, .. } | Change::Unname { folder, .. } => *folder == inode,
-                    Change::Rename { from, to, .. } => from.0 == inode || to.0 == inode,
+                    Change::Name { folder, inode: of, .. } => *folder == inode || *of == inode,
+                    Change::Unname { folder, .. } => *folder == inode,
+                    Change::Rename { from, to, inode: of, .. } => [from.0, to.0, *of].contains(&inode),
                     Change::Write { inode: of, .. }
                     | Change::Length { inode: of, .. }
                     | Change::Mode { inode: of, .. } => *of == inode,
@@ -194,8 +195,7 @@ impl Recording {
 }
 
 /// Applies a change, or the part of it that `torn` chooses: names are whole or not at all.
-fn apply(inodes: &mut Vec<Inode>, change: &Change, torn: Option<&mut Random>) {
-    let needed = |number: Number, inodes: &Vec<Inode>| number < inodes.len();
+fn apply(inodes: &mut [Inode], change: &Change, torn: Option<&mut Random>) {
     match change {
         Change::Name { .. } | Change::Unname { .. } | Change::Rename { .. } | Change::Mode { .. }
             if torn.is_some() => {}
@@ -217,34 +217,39 @@ fn apply(inodes: &mut Vec<Inode>, change: &Change, torn: Option<&mut Random>) {
                 bytes.resize(*length, 0);
             }
         }
-        Change::Write { inode, offset, bytes: new } if needed(*inode, inodes) => {
-            let Inode::File { bytes, .. } = &mut inodes[*inode] else { return };
-            let mut new = new.clone();
-            if let Some(random) = torn {
-                tear(&mut new, random);
-            }
+        Change::Write { inode, offset, bytes: new } => {
+            let Some(Inode::File { bytes, .. }) = inodes.get_mut(*inode) else { return };
             let end = offset + new.len();
-            if bytes.len() < end {
+            let before = bytes.len();
+            if before < end {
                 bytes.resize(end, 0);
             }
-            bytes[*offset..end].copy_from_slice(&new);
+            match torn {
+                None => bytes[*offset..end].copy_from_slice(new),
+                Some(random) => tear(bytes, before, *offset, new, random),
+            }
         }
-        Change::Write { .. } | Change::Sync { .. } | Change::SyncAll => {}
+        Change::Sync { .. } | Change::SyncAll => {}
     }
 }
 
-/// What is left of bytes that were on their way: a beginning, or all of them with a sector that is still empty.
-fn tear(bytes: &mut Vec<u8>, random: &mut Random) {
+/// What is there of bytes that were on their way: some of their sectors, the others as they were or empty; and the new end
+/// of the file, or one between the old and the new.
+fn tear(bytes: &mut Vec<u8>, before: usize, offset: usize, new: &[u8], random: &mut Random) {
     const SECTOR: usize = 512;
-    let sectors = bytes.len().div_ceil(SECTOR);
-    match random.below(3) {
-        0 => bytes.truncate(random.below(sectors + 1) * SECTOR),
-        1 => bytes.truncate(random.below(bytes.len() + 1)),
-        _ => {
-            let start = random.below(sectors) * SECTOR;
-            let end = (start + SECTOR).min(bytes.len());
-            bytes[start..end].fill(0);
+    let end = offset + new.len();
+    let chance = [0, 50, 90][random.below(3)];
+    let mut start = offset;
+    while start < end {
+        let next = ((start / SECTOR + 1) * SECTOR).min(end);
+        if random.percent(chance) {
+            bytes[start..next].copy_from_slice(&new[start - offset..next - offset]);
         }
+        start = next;
+    }
+    if bytes.len() > before && random.percent(50) {
+        let length = before + random.below(bytes.len() - before + 1);
+        bytes.truncate(length);
     }
 }
 
