@@ -15,6 +15,11 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "it ended as Broken(101)",
         "a disk that fills up while a large file is stored by several threads: \"every chunk was handed out and done\"",
     ),
+    (
+        "evoseal rollback",
+        "the next commands leave the rollback half-way",
+        "`evoseal status` and `checkpoint verify` do not complete a rollback that was cut off; the next rollback does",
+    ),
 ];
 
 /// Takes what is known out of the findings and says how much it was.

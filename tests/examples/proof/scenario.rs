@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::look::{Look, look};
 use crate::operate::{create, find, open};
-use crate::victim::evoseal;
+use crate::victim::{PROGRAM, evoseal};
 
 /// What may be there after an operation: the model that the audit compares with.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -135,6 +135,11 @@ impl Expected {
 }
 
 impl Scenario {
+    /// Whether the `evoseal` program does it.
+    pub(crate) fn is_by_program(&self) -> bool {
+        self.arguments.first() == Some(&PROGRAM)
+    }
+
     /// Makes the state before the operation in `place`, with `expected.json`.
     pub(crate) fn prepare(&self, place: &Path) -> Result<Expected> {
         fs::create_dir_all(place.join("workspace"))?;

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -116,14 +116,20 @@ pub(crate) fn inject(
     let end = finish(&mut command)?;
     let is_reached = match fault {
         Fault::Kill => end == End::Killed,
-        _ => String::from_utf8_lossy(&std::fs::read(log)?).contains("INJECTED"),
+        _ => {
+            let log = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
+            let here = place.to_string_lossy();
+            log.lines().any(|line| line.contains("INJECTED") && line.contains(&*here))
+        }
     };
     Ok((end, is_reached))
 }
 
 /// Runs a command to its end, or to the limit.
 pub(crate) fn finish(command: &mut Command) -> Result<End> {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    // A group of its own: with strace alone killed, what it traces would go on.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut child = command.spawn()?;
     let Some(status) = wait(&mut child, TIME_LIMIT)? else { return Ok(End::Hung) };
     Ok(match (status.code(), status.signal()) {
         (Some(0), _) => End::Acknowledged,
@@ -142,6 +148,11 @@ pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStat
             return Ok(Some(status));
         }
         if Instant::now() > end {
+            let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(group) = group {
+                // It fails for a child that shares our group, which is then killed alone.
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            }
             child.kill()?;
             child.wait()?;
             return Ok(None);
