@@ -114,13 +114,12 @@ pub(crate) fn inject(
     let mut command = strace(cpu, log);
     command.args(["-e", &trace, "-e", &inject]).args(operate(place, arguments)?);
     let end = finish(&mut command)?;
-    let is_reached = match fault {
-        Fault::Kill => end == End::Killed,
-        _ => {
-            let log = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
-            let here = place.to_string_lossy();
-            log.lines().any(|line| line.contains("INJECTED") && line.contains(&*here))
-        }
+    let is_reached = if fault == Fault::Kill {
+        end == End::Killed
+    } else {
+        let log = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
+        let here = place.to_string_lossy();
+        log.lines().any(|line| line.contains("INJECTED") && line.contains(&*here))
     };
     Ok((end, is_reached))
 }
