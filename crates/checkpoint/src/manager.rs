@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use evoseal_types::{CheckpointId, Clock, Digest, EntryPath, SystemClock};
+use evoseal_types::{CheckpointId, Clock, Digest, EntryPath, SystemClock, Timestamp};
 
 use crate::backend::ObjectBackend;
 use crate::catalog::{self, Commit};
@@ -288,30 +288,46 @@ impl CheckpointManager {
         self.engine.collect_garbage()
     }
 
-    /// What a collection would remove and rewrite; nothing is changed.
-    pub fn plan_garbage_blocking(&self) -> Result<GarbageReport> {
-        self.engine.plan_garbage()
+    /// What a collection would remove and rewrite if the checkpoints `gone` were deleted before; nothing is changed.
+    pub fn plan_garbage_blocking(&self, gone: &[CheckpointId]) -> Result<GarbageReport> {
+        self.engine.plan_garbage(gone)
     }
 
     /// Counts and sizes, under the published name.
     pub fn get_checkpoint_statistics(&self) -> Result<CheckpointStatistics> {
-        let listed = self.list_blocking()?;
+        let snapshot = self.engine.snapshot()?;
+        let checkpoints = &snapshot.catalog.checkpoints;
         let total_size_bytes = self.engine.stored_bytes()?;
-        let logical_size_bytes = listed.iter().map(|checkpoint| checkpoint.size_bytes).sum();
-        let reduction_ratio = (!listed.is_empty() && total_size_bytes > 0)
-            .then(|| logical_size_bytes as f64 / total_size_bytes as f64);
+        let logical_size_bytes: u64 = checkpoints.iter().map(|checkpoint| checkpoint.size_bytes).sum();
+        let (mut unique_bytes, mut packed_bytes) = (0_u64, 0_u64);
+        for pack in snapshot.index.packs() {
+            packed_bytes += pack.entry.size_bytes;
+            for object in pack.index.objects() {
+                unique_bytes += u64::from(object?.len);
+            }
+        }
+        let ratio = |large: u64, small: u64| {
+            (!checkpoints.is_empty() && small > 0).then(|| large as f64 / small as f64)
+        };
+        let times =
+            || checkpoints.iter().map(|checkpoint| Timestamp::from_unix_ns(checkpoint.created_at_unix_ns));
         Ok(CheckpointStatistics {
-            total_checkpoints: listed.len() as u64,
+            total_checkpoints: checkpoints.len() as u64,
             total_size_bytes,
             total_size_mb: total_size_bytes as f64 / (1024.0 * 1024.0),
             logical_size_bytes,
-            reduction_ratio,
+            reduction_ratio: ratio(logical_size_bytes, total_size_bytes),
+            dedup_ratio: ratio(logical_size_bytes, unique_bytes),
+            compression_ratio: ratio(unique_bytes, packed_bytes),
+            packs: snapshot.catalog.packs.len() as u64,
             checkpoint_directory: self.engine.backend.location(),
-            oldest_checkpoint: listed.iter().map(|checkpoint| checkpoint.created_at).min(),
-            newest_checkpoint: listed.iter().map(|checkpoint| checkpoint.created_at).max(),
+            oldest_checkpoint: times().min(),
+            newest_checkpoint: times().max(),
+            last_verification: self.engine.last_verification()?,
             auto_cleanup_enabled: self.engine.settings.auto_cleanup,
             max_checkpoints: self.engine.settings.max_checkpoints,
-            pinned_checkpoints: listed.iter().filter(|checkpoint| checkpoint.pinned.is_some()).count() as u64,
+            pinned_checkpoints: checkpoints.iter().filter(|checkpoint| checkpoint.pinned.is_some()).count()
+                as u64,
         })
     }
 

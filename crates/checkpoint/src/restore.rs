@@ -271,7 +271,7 @@ impl Restore<'_> {
         }
         stage.sync(&differences.list)?;
         if self.mode == RestoreMode::Empty {
-            stage.remove_tree(MARKER)?;
+            stage.remove_marker(MARKER)?;
         }
         Ok(self.report(&differences))
     }

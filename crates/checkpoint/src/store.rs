@@ -218,6 +218,8 @@ pub struct VerifyReport {
     pub bytes_checked: u64,
     /// Everything that is wrong, with what it touches.
     pub damage: Vec<Damage>,
+    /// What is not as it should be and costs nothing: a hint that a crash has torn, and that the next commit writes anew.
+    pub notes: Vec<String>,
 }
 
 /// How deep a verification looks.
@@ -290,12 +292,20 @@ pub struct CheckpointStatistics {
     pub logical_size_bytes: u64,
     /// Logical bytes over stored bytes; `None` in an empty store.
     pub reduction_ratio: Option<f64>,
+    /// Logical bytes over the bytes of everything that is stored once, before compression; `None` in an empty store.
+    pub dedup_ratio: Option<f64>,
+    /// Bytes before compression over bytes after it; `None` in an empty store.
+    pub compression_ratio: Option<f64>,
+    /// Packs in the store, those inside the log included.
+    pub packs: u64,
     /// Where the store is, for people.
     pub checkpoint_directory: String,
     /// The oldest checkpoint's time.
     pub oldest_checkpoint: Option<Timestamp>,
     /// The newest checkpoint's time.
     pub newest_checkpoint: Option<Timestamp>,
+    /// When the whole store was last read and found undamaged.
+    pub last_verification: Option<Timestamp>,
     /// Whether retention runs by itself.
     pub auto_cleanup_enabled: bool,
     /// How many checkpoints retention keeps.

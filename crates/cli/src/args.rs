@@ -189,6 +189,15 @@ pub(crate) enum CheckpointCommand {
         /// A sentence about it.
         #[arg(long, default_value = "")]
         note: String,
+        /// Capture ignored files too, and repositories inside the workspace with their `.git`.
+        #[arg(long)]
+        include_ignored: bool,
+        /// Keep times of modification.
+        #[arg(long)]
+        mtimes: bool,
+        /// Keep extended attributes.
+        #[arg(long)]
+        xattrs: bool,
     },
     /// List all checkpoints, oldest first.
     List,
@@ -199,6 +208,13 @@ pub(crate) enum CheckpointCommand {
         /// Print the content of this file instead.
         #[arg(long, value_name = "PATH")]
         file: Option<String>,
+    },
+    /// Write one file of a checkpoint to standard output.
+    Cat {
+        /// A version, an id, or the beginning of one.
+        checkpoint: String,
+        /// The file's path in the workspace.
+        path: String,
     },
     /// List what differs between two checkpoints.
     Diff {
@@ -216,6 +232,10 @@ pub(crate) enum CheckpointCommand {
         /// Make a folder that is not empty equal to the checkpoint.
         #[arg(long)]
         in_place: bool,
+        /// Only what this pattern means, as in .gitignore (`src/**/*.rs`, `docs`); may be given several times. Everything
+        /// else in the folder stays as it is.
+        #[arg(long = "path", value_name = "PATTERN")]
+        paths: Vec<String>,
         /// List what would change, and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -224,6 +244,12 @@ pub(crate) enum CheckpointCommand {
     Verify {
         /// Only these [default: all].
         checkpoints: Vec<String>,
+        /// Look at the structure only: read no file contents.
+        #[arg(long, conflicts_with = "heal")]
+        quick: bool,
+        /// Store again what is damaged and what this folder still holds.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "checkpoints")]
+        heal: Option<PathBuf>,
     },
     /// Keep a checkpoint whatever clean-up says.
     Pin {

@@ -1,10 +1,13 @@
 //! `evoseal checkpoint`.
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use comfy_table::{CellAlignment, Table};
 use evoseal_checkpoint::{
-    Checkpoint, CheckpointStore, CheckpointStoreExt, EntryKind, NewCheckpoint, RestoreMode, Source,
+    Checkpoint, CheckpointManager, CheckpointStore, CheckpointStoreExt, EntryKind, Error, NewCheckpoint,
+    Patterns, RestoreMode, Source, VerifyDepth, VerifyReport,
 };
 use evoseal_pipeline::RunLock;
 use evoseal_types::{EntryPath, VersionId};
@@ -19,18 +22,28 @@ use crate::project::{Project, Stores};
 pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
     match command {
-        CheckpointCommand::Create { version, note } => {
-            create(version.as_deref(), note, project, &stores, output).await
+        CheckpointCommand::Create { version, note, include_ignored, mtimes, xattrs } => {
+            let mut settings = project.loaded.settings.safety.checkpoints.clone();
+            settings.include_ignored |= include_ignored;
+            settings.keep_mtimes |= mtimes;
+            settings.keep_xattrs |= xattrs;
+            create(version.as_deref(), note, project, &project.open_checkpoints(settings)?, output).await
         }
+        CheckpointCommand::Cat { checkpoint, path } => cat(checkpoint, path, stores).await,
         CheckpointCommand::List => list(&stores, output).await,
         CheckpointCommand::Show { checkpoint, file } => {
             show(checkpoint, file.as_deref(), &stores, output).await
         }
         CheckpointCommand::Diff { from, to } => diff(from, to, &stores, output).await,
-        CheckpointCommand::Restore { checkpoint, target, in_place, dry_run } => {
-            restore(checkpoint, target, *in_place, *dry_run, &stores, output).await
+        CheckpointCommand::Restore { checkpoint, target, in_place, paths, dry_run } => {
+            let mode = if *in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
+            restore(checkpoint, target, mode, paths, *dry_run, &stores, output).await
         }
-        CheckpointCommand::Verify { checkpoints } => verify(checkpoints, &stores, output).await,
+        CheckpointCommand::Verify { heal: Some(folder), .. } => heal(folder, &stores, output).await,
+        CheckpointCommand::Verify { checkpoints, quick, heal: None } => {
+            let depth = if *quick { VerifyDepth::Quick } else { VerifyDepth::Full };
+            verify(checkpoints, depth, &stores, output).await
+        }
         CheckpointCommand::Pin { checkpoint, reason, remove } => {
             let found = stores.checkpoints.resolve(checkpoint).await?;
             stores.checkpoints.pin(found.id, (!remove).then_some(reason.as_str())).await?;
@@ -45,15 +58,37 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
         CheckpointCommand::Stats => {
             let statistics = stores.checkpoints.statistics().await?;
             output.data(&statistics, || {
-                let ratio = statistics.reduction_ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}"));
-                format!(
-                    "checkpoints  {} ({} pinned)\nstored       {} bytes\nas copies    {} bytes ({ratio} times as much)\nin           {}",
-                    statistics.total_checkpoints,
-                    statistics.pinned_checkpoints,
-                    statistics.total_size_bytes,
-                    statistics.logical_size_bytes,
-                    statistics.checkpoint_directory,
-                )
+                let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}"));
+                let time = |time| Option::map_or(time, "-".to_owned(), history::time);
+                [
+                    (
+                        "checkpoints",
+                        format!(
+                            "{} ({} pinned)",
+                            statistics.total_checkpoints, statistics.pinned_checkpoints
+                        ),
+                    ),
+                    (
+                        "stored",
+                        format!("{} bytes in {} packs", statistics.total_size_bytes, statistics.packs),
+                    ),
+                    (
+                        "as copies",
+                        format!(
+                            "{} bytes, {} times as much",
+                            statistics.logical_size_bytes,
+                            ratio(statistics.reduction_ratio)
+                        ),
+                    ),
+                    ("equal parts", format!("once instead of {} times", ratio(statistics.dedup_ratio))),
+                    ("compression", format!("{} to 1", ratio(statistics.compression_ratio))),
+                    ("oldest", time(statistics.oldest_checkpoint)),
+                    ("newest", time(statistics.newest_checkpoint)),
+                    ("verified", time(statistics.last_verification)),
+                    ("in", statistics.checkpoint_directory.clone()),
+                ]
+                .map(|(name, value)| format!("{name:<12} {value}"))
+                .join("\n")
             });
             Ok(Exit::Done)
         }
@@ -64,7 +99,7 @@ async fn create(
     version: Option<&str>,
     note: &str,
     project: &Project,
-    stores: &Stores,
+    checkpoints: &CheckpointManager,
     output: Output,
 ) -> Result<Exit> {
     let version = match version {
@@ -72,9 +107,12 @@ async fn create(
         None => format!("manual-{}", project.clock.now().unix_ns() / 1_000_000_000),
     };
     let details = NewCheckpoint { note: note.to_owned(), ..NewCheckpoint::of(VersionId::new(version)?) };
-    let handle = stores.checkpoints.create(Source::Directory(project.root.clone()), details).await?;
+    let handle = checkpoints.create(Source::Directory(project.root.clone()), details).await?;
     for path in &handle.stats.skipped {
         output.say(format!("left out: {path} is neither a file, a folder nor a symlink"));
+    }
+    for path in &handle.stats.lending {
+        output.say(format!("captured without its set-user and set-group bit: {path}"));
     }
     let stats = handle.stats.clone();
     let checkpoint = handle.durable().await?;
@@ -175,20 +213,48 @@ async fn diff(from: &str, to: &str, stores: &Stores, output: Output) -> Result<E
     Ok(Exit::Done)
 }
 
+/// Writes a file to standard output. A reader that has gone away, such as `head`, is no error of ours.
+async fn cat(text: &str, path: &str, stores: Stores) -> Result<Exit> {
+    let checkpoint = stores.checkpoints.resolve(text).await?;
+    let path = EntryPath::new(path)?;
+    blocking(move || {
+        let mut out = std::io::stdout().lock();
+        match stores.checkpoints.write_file_blocking(checkpoint.id, &path, &mut out) {
+            Err(Error::Io { action: "write", source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(0),
+            other => other,
+        }
+    })
+    .await?;
+    Ok(Exit::Done)
+}
+
 async fn restore(
     text: &str,
     target: &Path,
-    in_place: bool,
+    mode: RestoreMode,
+    paths: &[String],
     dry_run: bool,
     stores: &Stores,
     output: Output,
 ) -> Result<Exit> {
     let checkpoint = stores.checkpoints.resolve(text).await?;
-    let mode = if in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
-    let report = if dry_run {
-        stores.checkpoints.plan_restore(checkpoint.id, target, mode).await?
+    let report = if paths.is_empty() {
+        if dry_run {
+            stores.checkpoints.plan_restore(checkpoint.id, target, mode).await?
+        } else {
+            stores.checkpoints.restore(checkpoint.id, target, mode).await?
+        }
     } else {
-        stores.checkpoints.restore(checkpoint.id, target, mode).await?
+        let patterns = Patterns::new(paths.iter().map(String::as_str))?;
+        let (checkpoints, target) = (Arc::clone(&stores.checkpoints), target.to_owned());
+        blocking(move || {
+            if dry_run {
+                checkpoints.plan_restore_part_blocking(checkpoint.id, &target, mode, &patterns)
+            } else {
+                checkpoints.restore_part_blocking(checkpoint.id, &target, mode, &patterns)
+            }
+        })
+        .await?
     };
     output.data(&report, || {
         let word = if dry_run { "would restore" } else { "restored" };
@@ -199,28 +265,57 @@ async fn restore(
     Ok(Exit::Done)
 }
 
-async fn verify(texts: &[String], stores: &Stores, output: Output) -> Result<Exit> {
+/// Runs what blocks off the threads of the runtime.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> evoseal_checkpoint::Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => Ok(result?),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+async fn heal(folder: &Path, stores: &Stores, output: Output) -> Result<Exit> {
+    let (checkpoints, folder) = (Arc::clone(&stores.checkpoints), folder.to_owned());
+    let report = blocking(move || checkpoints.heal_blocking(&folder)).await?;
+    output.data(&report, || {
+        format!(
+            "{} objects were stored again; {} damaged before\nnow: {}",
+            report.objects_healed,
+            report.before.damage.len(),
+            findings(&report.after)
+        )
+    });
+    Ok(if report.after.damage.is_empty() { Exit::Done } else { Exit::Damaged })
+}
+
+async fn verify(texts: &[String], depth: VerifyDepth, stores: &Stores, output: Output) -> Result<Exit> {
     let mut ids = Vec::new();
     for text in texts {
         ids.push(stores.checkpoints.resolve(text).await?.id);
     }
-    let report = stores.checkpoints.verify(&ids).await?;
-    output.data(&report, || {
-        let mut lines = vec![format!(
-            "{} checkpoints, {} objects, {} bytes: {} damaged",
-            report.checkpoints_checked,
-            report.objects_checked,
-            report.bytes_checked,
-            report.damage.len()
-        )];
-        for damage in &report.damage {
-            lines.push(format!("{}: {}", damage.object, damage.problem));
-            lines.extend(damage.checkpoints.iter().map(|id| format!("  touches {}", id.short())));
-            lines.extend(damage.paths.iter().map(|path| format!("  touches {path}")));
-        }
-        lines.join("\n")
-    });
+    let checkpoints = Arc::clone(&stores.checkpoints);
+    let report = blocking(move || checkpoints.verify_to_depth_blocking(&ids, depth)).await?;
+    output.data(&report, || findings(&report));
     Ok(if report.damage.is_empty() { Exit::Done } else { Exit::Damaged })
+}
+
+/// What a verification found.
+fn findings(report: &VerifyReport) -> String {
+    let mut lines = vec![format!(
+        "{} checkpoints, {} objects, {} bytes: {} damaged",
+        report.checkpoints_checked,
+        report.objects_checked,
+        report.bytes_checked,
+        report.damage.len()
+    )];
+    for damage in &report.damage {
+        lines.push(format!("{}: {}", damage.object, damage.problem));
+        lines.extend(damage.checkpoints.iter().map(|id| format!("  touches {}", id.short())));
+        lines.extend(damage.paths.iter().map(|path| format!("  touches {path}")));
+    }
+    lines.extend(report.notes.iter().map(|note| format!("no damage: {note}")));
+    lines.join("\n")
 }
 
 async fn delete(
