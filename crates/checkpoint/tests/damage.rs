@@ -35,10 +35,6 @@ fn files(root: &Path) -> Files {
     found
 }
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
 /// Whether a file of a store's directory holds what must survive.
 fn is_part_of_the_format(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_str().unwrap();
