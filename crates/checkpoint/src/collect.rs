@@ -165,7 +165,10 @@ impl Engine {
     /// Writers are excluded by the store's lock. Killed anywhere, it has lost nothing: what is still needed is copied
     /// and durable before one commit swaps the packs, and only packs that the catalogue no longer names are removed.
     pub(crate) fn collect_garbage(&self) -> Result<GarbageReport> {
-        self.collect(WASTE_PERCENT_MAX)
+        let budget = self.settings.max_store_bytes;
+        // A store above its budget would lose checkpoints for bytes that are mere waste.
+        let is_over_budget = budget > 0 && self.stored_bytes()? > budget - budget / 10;
+        self.collect(if is_over_budget { 0 } else { WASTE_PERCENT_MAX })
     }
 
     /// The same, and no waste is left, however much live data must be copied for it: for a store above its budget.
@@ -201,7 +204,8 @@ impl Engine {
 
     fn plan(&self, snapshot: &Snapshot, waste_percent_max: u64) -> Result<Plan> {
         let live = self.live_objects(snapshot)?;
-        let mut plan = Plan { outdated: outdated_packs(snapshot, &live, waste_percent_max)?, live, ..Plan::default() };
+        let mut plan =
+            Plan { outdated: outdated_packs(snapshot, &live, waste_percent_max)?, live, ..Plan::default() };
         for number in &plan.outdated {
             let pack = &snapshot.index.packs()[*number];
             let needed: u64 =

@@ -120,8 +120,8 @@ pub use manager::{CheckpointManager, CheckpointManagerBuilder};
 pub use memory::MemoryBackend;
 pub use pattern::Patterns;
 pub use retention::{
-    KeepReason, PruneReport, RetentionCandidate, RetentionDecision, RetentionPolicy, Verdict, apply_retention,
-    surplus,
+    KeepReason, PruneReport, RetentionCandidate, RetentionDecision, RetentionPolicy, Verdict,
+    apply_retention, surplus,
 };
 pub use selection::{diff_entries, resolve_checkpoint};
 pub use settings::CheckpointSettings;

@@ -121,7 +121,7 @@ impl CheckpointManager {
         }
         let budget = settings.max_store_bytes;
         if budget > 0 && self.engine.stored_bytes()? > budget {
-            self.prune(&settings.retention(), budget - budget / 10, &protected)?;
+            self.prune_within(&settings.retention(), budget - budget / 10, &protected)?;
         }
         Ok(())
     }
@@ -131,7 +131,7 @@ impl CheckpointManager {
         let protected = self.engine.state().protected.clone();
         self.engine.reading(|snapshot| {
             let parents = self.parent_of_newest(snapshot);
-            self.plan_prune(policy, max_store_bytes, &protected, parents, snapshot)
+            self.plan_within(policy, max_store_bytes, &protected, parents, snapshot)
         })
     }
 
@@ -146,10 +146,10 @@ impl CheckpointManager {
     /// someone is capturing: the next collection does it.
     pub fn prune_blocking(&self, policy: &RetentionPolicy, max_store_bytes: u64) -> Result<PruneReport> {
         let protected = self.engine.state().protected.clone();
-        self.prune(policy, max_store_bytes, &protected)
+        self.prune_within(policy, max_store_bytes, &protected)
     }
 
-    fn prune(
+    fn prune_within(
         &self,
         policy: &RetentionPolicy,
         budget: u64,
@@ -157,7 +157,7 @@ impl CheckpointManager {
     ) -> Result<PruneReport> {
         let mut report = self.engine.reading(|snapshot| {
             let parent = self.parent_of_newest(snapshot);
-            self.plan_prune(policy, budget, protected, parent, snapshot)
+            self.plan_within(policy, budget, protected, parent, snapshot)
         })?;
         let removed = report.removed();
         if !removed.is_empty() {
@@ -178,7 +178,7 @@ impl CheckpointManager {
         self.engine.checkpoint(newest, snapshot).ok()?.details.parent
     }
 
-    fn plan_prune(
+    fn plan_within(
         &self,
         policy: &RetentionPolicy,
         budget: u64,

@@ -27,7 +27,7 @@ use crate::{Error, Result};
 /// let hour_ns = 3_600_000_000_000;
 /// let candidates: Vec<_> = (0..48_u8)
 ///     .map(|hour| RetentionCandidate {
-///         id: CheckpointId::from(Digest::of(&[hour])),
+///         id: CheckpointId::new(Digest::of(&[hour])),
 ///         created_at: Timestamp::from_unix_ns(i64::from(hour) * hour_ns),
 ///         parent: None,
 ///         is_pinned: false,
