@@ -122,7 +122,10 @@ pub use local::LocalBackend;
 pub use manager::{CheckpointManager, CheckpointManagerBuilder};
 pub use memory::MemoryBackend;
 pub use pattern::Patterns;
-pub use retention::{apply_retention, surplus};
+pub use retention::{
+    KeepReason, PruneReport, RetentionCandidate, RetentionDecision, RetentionPolicy, Verdict,
+    apply_retention, surplus,
+};
 pub use selection::{diff_entries, resolve_checkpoint};
 pub use settings::CheckpointSettings;
 pub use store::{

@@ -292,12 +292,15 @@ pub struct CheckpointStatistics {
     pub logical_size_bytes: u64,
     /// Logical bytes over stored bytes; `None` in an empty store.
     pub reduction_ratio: Option<f64>,
-    /// Logical bytes over the bytes of everything that is stored once, before compression; `None` in an empty store.
+    /// Logical bytes over the bytes of the different objects that are held, before compression; what is held and no longer
+    /// needed counts until it is collected. `None` in an empty store.
     pub dedup_ratio: Option<f64>,
-    /// Bytes before compression over bytes after it; `None` in an empty store.
+    /// Bytes of the objects that are held before compression over those after it; `None` in an empty store.
     pub compression_ratio: Option<f64>,
-    /// Packs in the store, those inside the log included.
+    /// Packs that are objects of their own.
     pub packs: u64,
+    /// Small packs that still lie inside the log of commits.
+    pub packs_in_log: u64,
     /// Where the store is, for people.
     pub checkpoint_directory: String,
     /// The oldest checkpoint's time.

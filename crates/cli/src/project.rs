@@ -26,7 +26,7 @@ use crate::settings::{FILE_NAME, LoadedSettings, ProposerKind};
 const STATE_FOLDER: &str = ".evoseal";
 
 /// A folder with an `evoseal.toml`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
     pub(crate) loaded: LoadedSettings,
@@ -57,6 +57,15 @@ impl Project {
     }
 
     /// The folder for everything of ours.
+    /// The same project, with more of the workspace captured than its settings say.
+    pub(crate) fn capturing(mut self, include_ignored: bool, mtimes: bool, xattrs: bool) -> Self {
+        let settings = &mut self.loaded.settings.safety.checkpoints;
+        settings.include_ignored |= include_ignored;
+        settings.keep_mtimes |= mtimes;
+        settings.keep_xattrs |= xattrs;
+        self
+    }
+
     pub(crate) fn state_directory(&self) -> PathBuf {
         self.root.join(STATE_FOLDER)
     }

@@ -297,6 +297,7 @@ impl CheckpointStore for FakeCheckpointStore {
             dedup_ratio: (size > 0).then_some(1.0),
             compression_ratio: (size > 0).then_some(1.0),
             packs: 0,
+            packs_in_log: 0,
             checkpoint_directory: "memory".to_owned(),
             oldest_checkpoint: state.stored.first().map(|stored| stored.checkpoint.created_at),
             newest_checkpoint: state.stored.last().map(|stored| stored.checkpoint.created_at),

@@ -1,16 +1,16 @@
 //! `evoseal checkpoint`.
 
-use std::io::ErrorKind;
+use std::ffi::OsStr;
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use comfy_table::{CellAlignment, Table};
 use evoseal_checkpoint::{
-    Checkpoint, CheckpointManager, CheckpointStore, CheckpointStoreExt, EntryKind, Error, NewCheckpoint,
-    Patterns, RestoreMode, Source, VerifyDepth, VerifyReport,
+    Checkpoint, CheckpointStore, CheckpointStoreExt, EntryKind, NewCheckpoint, Patterns, RestoreMode, Source,
+    VerifyDepth, VerifyReport,
 };
 use evoseal_pipeline::RunLock;
-use evoseal_types::{EntryPath, VersionId};
+use evoseal_types::{EntryPath, Timestamp, VersionId};
 
 use crate::args::CheckpointCommand;
 use crate::commands::history;
@@ -20,30 +20,35 @@ use crate::output::Output;
 use crate::project::{Project, Stores};
 
 pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: Output) -> Result<Exit> {
+    let with_options;
+    let project = match command {
+        CheckpointCommand::Create { include_ignored, mtimes, xattrs, .. } => {
+            with_options = project.clone().capturing(*include_ignored, *mtimes, *xattrs);
+            &with_options
+        }
+        _ => project,
+    };
     let stores = project.stores().await?;
     match command {
-        CheckpointCommand::Create { version, note, include_ignored, mtimes, xattrs } => {
-            let mut settings = project.loaded.settings.safety.checkpoints.clone();
-            settings.include_ignored |= include_ignored;
-            settings.keep_mtimes |= mtimes;
-            settings.keep_xattrs |= xattrs;
-            create(version.as_deref(), note, project, &project.open_checkpoints(settings)?, output).await
+        CheckpointCommand::Create { version, note, .. } => {
+            create(version.as_deref(), note, project, &stores, output).await
         }
-        CheckpointCommand::Cat { checkpoint, path } => cat(checkpoint, path, stores).await,
         CheckpointCommand::List => list(&stores, output).await,
         CheckpointCommand::Show { checkpoint, file } => {
             show(checkpoint, file.as_deref(), &stores, output).await
         }
         CheckpointCommand::Diff { from, to } => diff(from, to, &stores, output).await,
+        CheckpointCommand::Cat { checkpoint, path } => cat(checkpoint, path, &stores).await,
         CheckpointCommand::Restore { checkpoint, target, in_place, paths, dry_run } => {
             let mode = if *in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
             restore(checkpoint, target, mode, paths, *dry_run, &stores, output).await
         }
-        CheckpointCommand::Verify { heal: Some(folder), .. } => heal(folder, &stores, output).await,
+        CheckpointCommand::Verify { heal: Some(workspace), .. } => heal(workspace, &stores, output).await,
         CheckpointCommand::Verify { checkpoints, quick, heal: None } => {
             let depth = if *quick { VerifyDepth::Quick } else { VerifyDepth::Full };
             verify(checkpoints, depth, &stores, output).await
         }
+        CheckpointCommand::Prune(arguments) => super::prune::run(arguments, project, &stores, output).await,
         CheckpointCommand::Pin { checkpoint, reason, remove } => {
             let found = stores.checkpoints.resolve(checkpoint).await?;
             stores.checkpoints.pin(found.id, (!remove).then_some(reason.as_str())).await?;
@@ -59,36 +64,24 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
             let statistics = stores.checkpoints.statistics().await?;
             output.data(&statistics, || {
                 let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}"));
-                let time = |time| Option::map_or(time, "-".to_owned(), history::time);
-                [
-                    (
-                        "checkpoints",
-                        format!(
-                            "{} ({} pinned)",
-                            statistics.total_checkpoints, statistics.pinned_checkpoints
-                        ),
-                    ),
-                    (
-                        "stored",
-                        format!("{} bytes in {} packs", statistics.total_size_bytes, statistics.packs),
-                    ),
-                    (
-                        "as copies",
-                        format!(
-                            "{} bytes, {} times as much",
-                            statistics.logical_size_bytes,
-                            ratio(statistics.reduction_ratio)
-                        ),
-                    ),
-                    ("equal parts", format!("once instead of {} times", ratio(statistics.dedup_ratio))),
-                    ("compression", format!("{} to 1", ratio(statistics.compression_ratio))),
-                    ("oldest", time(statistics.oldest_checkpoint)),
-                    ("newest", time(statistics.newest_checkpoint)),
-                    ("verified", time(statistics.last_verification)),
-                    ("in", statistics.checkpoint_directory.clone()),
-                ]
-                .map(|(name, value)| format!("{name:<12} {value}"))
-                .join("\n")
+                let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), history::time);
+                format!(
+                    "checkpoints  {} ({} pinned)\noldest       {}\nnewest       {}\nverified     {}\nstored       {} bytes in {} packs, {} more in the log\n\
+                     as copies    {} bytes ({} times as much: {} by deduplication, {} by compression)\nin           {}",
+                    statistics.total_checkpoints,
+                    statistics.pinned_checkpoints,
+                    time(statistics.oldest_checkpoint),
+                    time(statistics.newest_checkpoint),
+                    time(statistics.last_verification),
+                    statistics.total_size_bytes,
+                    statistics.packs,
+                    statistics.packs_in_log,
+                    statistics.logical_size_bytes,
+                    ratio(statistics.reduction_ratio),
+                    ratio(statistics.dedup_ratio),
+                    ratio(statistics.compression_ratio),
+                    statistics.checkpoint_directory,
+                )
             });
             Ok(Exit::Done)
         }
@@ -99,7 +92,7 @@ async fn create(
     version: Option<&str>,
     note: &str,
     project: &Project,
-    checkpoints: &CheckpointManager,
+    stores: &Stores,
     output: Output,
 ) -> Result<Exit> {
     let version = match version {
@@ -107,12 +100,12 @@ async fn create(
         None => format!("manual-{}", project.clock.now().unix_ns() / 1_000_000_000),
     };
     let details = NewCheckpoint { note: note.to_owned(), ..NewCheckpoint::of(VersionId::new(version)?) };
-    let handle = checkpoints.create(Source::Directory(project.root.clone()), details).await?;
+    let handle = stores.checkpoints.create(Source::Directory(project.root.clone()), details).await?;
     for path in &handle.stats.skipped {
         output.say(format!("left out: {path} is neither a file, a folder nor a symlink"));
     }
     for path in &handle.stats.lending {
-        output.say(format!("captured without its set-user and set-group bit: {path}"));
+        output.say(format!("without its set-user and set-group bits: {path}"));
     }
     let stats = handle.stats.clone();
     let checkpoint = handle.durable().await?;
@@ -213,19 +206,41 @@ async fn diff(from: &str, to: &str, stores: &Stores, output: Output) -> Result<E
     Ok(Exit::Done)
 }
 
-/// Writes a file to standard output. A reader that has gone away, such as `head`, is no error of ours.
-async fn cat(text: &str, path: &str, stores: Stores) -> Result<Exit> {
-    let checkpoint = stores.checkpoints.resolve(text).await?;
-    let path = EntryPath::new(path)?;
-    blocking(move || {
-        let mut out = std::io::stdout().lock();
-        match stores.checkpoints.write_file_blocking(checkpoint.id, &path, &mut out) {
-            Err(Error::Io { action: "write", source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(0),
+/// Standard output, which need not have a reader to the end: one that has gone away, such as `head`, has seen enough.
+struct Standard {
+    out: std::io::StdoutLock<'static>,
+    is_closed: bool,
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.out.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Err(error)
+            }
             other => other,
         }
-    })
-    .await?;
-    Ok(Exit::Done)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+async fn cat(text: &str, path: &OsStr, stores: &Stores) -> Result<Exit> {
+    let id = stores.checkpoints.resolve(text).await?.id;
+    let path = EntryPath::new(path.as_encoded_bytes())?;
+    let mut out =
+        BufWriter::with_capacity(64 << 10, Standard { out: std::io::stdout().lock(), is_closed: false });
+    let written = stores.checkpoints.write_file_blocking(id, &path, &mut out);
+    let flushed = match written {
+        Ok(_) => out.flush().map_err(|error| Failure::io("write", Path::new("standard output"), &error)),
+        Err(error) => Err(error.into()),
+    };
+    let (standard, rest) = out.into_parts();
+    drop(rest);
+    if standard.is_closed { Ok(Exit::Done) } else { flushed.map(|()| Exit::Done) }
 }
 
 async fn restore(
@@ -238,55 +253,30 @@ async fn restore(
     output: Output,
 ) -> Result<Exit> {
     let checkpoint = stores.checkpoints.resolve(text).await?;
+    let store = &stores.checkpoints;
     let report = if paths.is_empty() {
         if dry_run {
-            stores.checkpoints.plan_restore(checkpoint.id, target, mode).await?
+            store.plan_restore(checkpoint.id, target, mode).await?
         } else {
-            stores.checkpoints.restore(checkpoint.id, target, mode).await?
+            store.restore(checkpoint.id, target, mode).await?
         }
     } else {
         let patterns = Patterns::new(paths.iter().map(String::as_str))?;
-        let (checkpoints, target) = (Arc::clone(&stores.checkpoints), target.to_owned());
-        blocking(move || {
-            if dry_run {
-                checkpoints.plan_restore_part_blocking(checkpoint.id, &target, mode, &patterns)
-            } else {
-                checkpoints.restore_part_blocking(checkpoint.id, &target, mode, &patterns)
-            }
-        })
-        .await?
+        if dry_run {
+            store.plan_restore_part(checkpoint.id, target, mode, &patterns).await?
+        } else {
+            store.restore_part(checkpoint.id, target, mode, &patterns).await?
+        }
     };
     output.data(&report, || {
         let word = if dry_run { "would restore" } else { "restored" };
         let version = &checkpoint.details.version_id;
-        let head = format!("{word} {version} in {}: {} paths differ", target.display(), report.changes.len());
+        let part = if paths.is_empty() { "" } else { "a part of " };
+        let head =
+            format!("{word} {part}{version} in {}: {} paths differ", target.display(), report.changes.len());
         if dry_run { format!("{head}\n{}", changes(&report.changes)) } else { head }
     });
     Ok(Exit::Done)
-}
-
-/// Runs what blocks off the threads of the runtime.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> evoseal_checkpoint::Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-async fn heal(folder: &Path, stores: &Stores, output: Output) -> Result<Exit> {
-    let (checkpoints, folder) = (Arc::clone(&stores.checkpoints), folder.to_owned());
-    let report = blocking(move || checkpoints.heal_blocking(&folder)).await?;
-    output.data(&report, || {
-        format!(
-            "{} objects were stored again; {} damaged before\nnow: {}",
-            report.objects_healed,
-            report.before.damage.len(),
-            findings(&report.after)
-        )
-    });
-    Ok(if report.after.damage.is_empty() { Exit::Done } else { Exit::Damaged })
 }
 
 async fn verify(texts: &[String], depth: VerifyDepth, stores: &Stores, output: Output) -> Result<Exit> {
@@ -294,13 +284,24 @@ async fn verify(texts: &[String], depth: VerifyDepth, stores: &Stores, output: O
     for text in texts {
         ids.push(stores.checkpoints.resolve(text).await?.id);
     }
-    let checkpoints = Arc::clone(&stores.checkpoints);
-    let report = blocking(move || checkpoints.verify_to_depth_blocking(&ids, depth)).await?;
+    let report = stores.checkpoints.verify_to_depth(&ids, depth).await?;
     output.data(&report, || findings(&report));
     Ok(if report.damage.is_empty() { Exit::Done } else { Exit::Damaged })
 }
 
-/// What a verification found.
+async fn heal(workspace: &Path, stores: &Stores, output: Output) -> Result<Exit> {
+    let report = stores.checkpoints.heal(workspace).await?;
+    output.data(&report, || {
+        let healed = format!(
+            "{} damaged before; {} objects stored again\n",
+            report.before.damage.len(),
+            report.objects_healed
+        );
+        healed + &findings(&report.after)
+    });
+    Ok(if report.after.damage.is_empty() { Exit::Done } else { Exit::Damaged })
+}
+
 fn findings(report: &VerifyReport) -> String {
     let mut lines = vec![format!(
         "{} checkpoints, {} objects, {} bytes: {} damaged",
