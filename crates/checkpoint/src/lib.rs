@@ -100,6 +100,7 @@ mod page;
 mod pattern;
 mod queue;
 mod record;
+mod reserve;
 mod restore;
 mod retention;
 mod selection;

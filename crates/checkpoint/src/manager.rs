@@ -14,6 +14,7 @@ use crate::local::LocalBackend;
 use crate::memory::MemoryBackend;
 use crate::objects::{Piece, Reader};
 use crate::pattern::Patterns;
+use crate::reserve::Reserve;
 use crate::retention::{PruneReport, RetentionCandidate, RetentionPolicy, fit};
 use crate::settings::CheckpointSettings;
 use crate::stat_cache::StatCacheFolder;
@@ -587,11 +588,13 @@ impl Prepared {
         })?;
         // A damaged or newer catalogue is refused now rather than at the first use.
         let loaded = catalog::load(&*self.backend, None)?;
+        let reserve_bytes = self.settings.reserve_bytes;
         let engine = Engine {
             backend: self.backend,
             clock: self.clock,
             settings: self.settings,
             header,
+            reserve: self.directory.as_ref().and_then(|store| Reserve::new(store, reserve_bytes)),
             directory: self.directory,
             stat_caches: self.stat_caches,
             gate: Gate::default(),

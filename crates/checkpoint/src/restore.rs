@@ -122,6 +122,7 @@ impl Engine {
         mode: RestoreMode,
         patterns: Option<&Patterns>,
     ) -> Result<RestoreReport> {
+        let _released = self.reserve.as_ref().map(|reserve| reserve.release(target));
         self.reading(|snapshot| self.restoration(id, snapshot, mode, patterns)?.run(target))
     }
 

@@ -56,6 +56,10 @@ pub struct CheckpointSettings {
     pub keep_mtimes: bool,
     /// Whether extended attributes are captured and restored. Default false: few trees have any that mean something.
     pub keep_xattrs: bool,
+    /// How many bytes are set aside on the disk of a local store, to be given up to a restore onto the same file system, so
+    /// that it succeeds on a disk that is full. Default 0: nothing is set aside. As many bytes as the workspace has are enough
+    /// for everything.
+    pub reserve_bytes: u64,
 }
 
 impl CheckpointSettings {
@@ -107,6 +111,7 @@ impl Default for CheckpointSettings {
             include_ignored: false,
             keep_mtimes: false,
             keep_xattrs: false,
+            reserve_bytes: 0,
         }
     }
 }

@@ -183,6 +183,8 @@ pub struct CaptureStats {
     pub skipped: Vec<EntryPath>,
     /// Files whose set-user or set-group bit was not captured: whoever restored it would lend their own rights.
     pub lending: Vec<EntryPath>,
+    /// Bytes that are set aside for a restore. Fewer than the settings ask for mean that the disk has no room for it.
+    pub reserved_bytes: u64,
 }
 
 /// How a restore treats what it finds in the target.

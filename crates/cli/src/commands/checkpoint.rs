@@ -107,6 +107,10 @@ async fn create(
     for path in &handle.stats.lending {
         output.say(format!("without its set-user and set-group bits: {path}"));
     }
+    let wanted = project.loaded.settings.safety.checkpoints.reserve_bytes;
+    if handle.stats.reserved_bytes < wanted {
+        output.say(format!("the disk has no room for the {wanted} bytes that `reserve_bytes` asks for"));
+    }
     let stats = handle.stats.clone();
     let checkpoint = handle.durable().await?;
     output.data(&checkpoint, || {
