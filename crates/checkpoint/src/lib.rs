@@ -25,7 +25,7 @@
 //!   each interruption leaves.
 //! - Restore compares, writes everything that is new aside, checks every byte, and only then swings names. It follows no
 //!   symlink and leaves its target in no way. A damaged checkpoint changes nothing.
-//! - [`apply_retention`] keeps a store small; [`CheckpointStore::verify`] reads it all and names what is damaged and what
+//! - [`RetentionPolicy`] and [`CheckpointManager::prune_blocking`] keep a store small; [`CheckpointStore::verify`] reads it all and names what is damaged and what
 //!   that costs.
 //!
 //! # Example
@@ -106,6 +106,7 @@ mod stage;
 mod stat_cache;
 mod store;
 mod tree;
+mod verification;
 mod verify;
 mod walk;
 mod workspace;
@@ -130,3 +131,4 @@ pub use store::{
     Damage, DeleteReport, Entry, EntryKind, GarbageReport, HealReport, NewCheckpoint, RestoreMode,
     RestoreReport, Source, VerifyDepth, VerifyReport,
 };
+pub use verification::LastVerification;

@@ -350,17 +350,24 @@ impl CheckpointManager {
 
     /// Reads everything that the given checkpoints need; the whole store if none is given.
     pub fn verify_blocking(&self, ids: &[CheckpointId]) -> Result<VerifyReport> {
-        self.engine.verify(ids, VerifyDepth::Full)
+        self.verify_to_depth_blocking(ids, VerifyDepth::Full)
     }
 
-    /// The same, as deep as is asked for.
+    /// The same, as deep as is asked for. What a look at the whole store found is remembered for the statistics.
     pub fn verify_to_depth_blocking(&self, ids: &[CheckpointId], depth: VerifyDepth) -> Result<VerifyReport> {
-        self.engine.verify(ids, depth)
+        let report = self.engine.verify(ids, depth)?;
+        if ids.is_empty() {
+            // A store that cannot be written can be verified all the same.
+            let _ = self.engine.remember_verification(depth, &report);
+        }
+        Ok(report)
     }
 
     /// Stores again what is damaged or missing in the store and what `workspace` still holds; no checkpoint is made.
     pub fn heal_blocking(&self, workspace: &Path) -> Result<HealReport> {
-        self.engine.heal(workspace)
+        let report = self.engine.heal(workspace)?;
+        let _ = self.engine.remember_verification(VerifyDepth::Full, &report.after);
+        Ok(report)
     }
 
     /// Removes what no checkpoint needs and rewrites packs that are mostly waste.
@@ -402,6 +409,7 @@ impl CheckpointManager {
             auto_cleanup_enabled: self.engine.settings.auto_cleanup,
             max_checkpoints: self.engine.settings.max_checkpoints,
             pinned_checkpoints: listed.iter().filter(|checkpoint| checkpoint.pinned.is_some()).count() as u64,
+            last_verification: self.engine.last_verification(),
         })
     }
 

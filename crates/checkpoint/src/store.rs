@@ -11,7 +11,7 @@ use evoseal_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{LastVerification, Result};
 
 /// What a checkpoint captures.
 #[derive(Debug, Clone)]
@@ -311,6 +311,8 @@ pub struct CheckpointStatistics {
     pub max_checkpoints: u64,
     /// Pinned checkpoints.
     pub pinned_checkpoints: u64,
+    /// The last verification of the whole store, if one is remembered.
+    pub last_verification: Option<LastVerification>,
 }
 
 /// Keeps checkpoints: immutable, verified captures of a tree.

@@ -230,7 +230,7 @@ fn calendar_rules_add_to_the_number_that_is_kept() {
     let mut made = Vec::new();
     for seed in 0..16 {
         made.push(save(&manager, seed));
-        clock.advance(Duration::from_secs(6 * 3600));
+        clock.advance(Duration::from_hours(6));
     }
     // Four a day: the last of the last three days, and the last two.
     assert_eq!(ids(&manager), [made[7], made[11], made[14], made[15]]);

@@ -304,6 +304,7 @@ impl CheckpointStore for FakeCheckpointStore {
             auto_cleanup_enabled: false,
             max_checkpoints: 0,
             pinned_checkpoints: state.stored.iter().filter(|s| s.checkpoint.pinned.is_some()).count() as u64,
+            last_verification: None,
         })
     }
 }

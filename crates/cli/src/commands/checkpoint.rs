@@ -67,7 +67,7 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
                 let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), history::time);
                 format!(
                     "checkpoints  {} ({} pinned)\noldest       {}\nnewest       {}\nstored       {} bytes in {} packs, {} more in the log\n\
-                     as copies    {} bytes ({} times as much: {} by deduplication, {} by compression)\nin           {}",
+                     as copies    {} bytes ({} times as much: {} by deduplication, {} by compression)\nverified     {}\nin           {}",
                     statistics.total_checkpoints,
                     statistics.pinned_checkpoints,
                     time(statistics.oldest_checkpoint),
@@ -79,6 +79,12 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
                     ratio(statistics.reduction_ratio),
                     ratio(statistics.dedup_ratio),
                     ratio(statistics.compression_ratio),
+                    statistics.last_verification.map_or("never".to_owned(), |last| format!(
+                        "{}, {}: {} damaged",
+                        history::time(last.at),
+                        if last.depth == VerifyDepth::Full { "every byte" } else { "structure only" },
+                        last.damaged_objects
+                    )),
                     statistics.checkpoint_directory,
                 )
             });
