@@ -87,8 +87,9 @@ impl CheckpointManager {
     }
 
     /// See [`plan_garbage_blocking`](Self::plan_garbage_blocking).
-    pub async fn plan_garbage(&self) -> Result<GarbageReport> {
-        self.off_thread("planning a collection", Self::plan_garbage_blocking).await
+    pub async fn plan_garbage(&self, gone: &[CheckpointId]) -> Result<GarbageReport> {
+        let gone = gone.to_vec();
+        self.off_thread("planning a collection", move |manager| manager.plan_garbage_blocking(&gone)).await
     }
 
     /// See [`collect_garbage_blocking`](Self::collect_garbage_blocking).

@@ -116,11 +116,19 @@ pub(crate) struct Loaded {
     chain: Chain,
     /// What is wrong with the log.
     pub(crate) problems: Vec<String>,
+    /// What is wrong beside the log, where nothing is lost by it.
+    pub(crate) note: Option<String>,
 }
 
 impl Loaded {
     fn nothing() -> Self {
-        Self { catalog: Arc::default(), state: None, chain: Chain::default(), problems: Vec::new() }
+        Self {
+            catalog: Arc::default(),
+            state: None,
+            chain: Chain::default(),
+            problems: Vec::new(),
+            note: None,
+        }
     }
 
     /// Bytes that the log takes up.
@@ -143,6 +151,13 @@ impl Catalog {
     /// Whether some visible checkpoint has this tree: then everything below it is stored.
     pub(crate) fn has_tree(&self, tree: Digest) -> bool {
         self.trees.contains_key(&tree)
+    }
+
+    /// The same if these checkpoints were deleted.
+    pub(crate) fn without(&self, gone: &[CheckpointId]) -> Self {
+        let mut catalog = self.clone();
+        catalog.remove(gone);
+        catalog
     }
 
     /// Bytes of packs that lie inside the log.
@@ -247,7 +262,11 @@ pub(crate) fn not_found(id: CheckpointId) -> Error {
 /// Makes a new store; `false` if there is one already.
 pub(crate) fn create(backend: &dyn ObjectBackend) -> Result<bool> {
     if !backend.list(HEADER)?.is_empty() {
-        return Ok(false);
+        match open(backend) {
+            // Torn by a crash of the machine while the store was being made, which nobody can have used since.
+            Err(Error::Damaged { .. }) if backend.load(CATALOG, 0)?.is_none() => {}
+            _ => return Ok(false),
+        }
     }
     let header = StoreHeader { backend: backend.name().to_owned(), chunking: Chunking::STANDARD };
     backend.put(HEADER, &HEADER_FORMAT.seal_twice(&codec::encode("store header", &header)?))?;
@@ -277,16 +296,16 @@ pub(crate) fn open(backend: &dyn ObjectBackend) -> Result<Option<(StoreHeader, C
 }
 
 /// Reads the catalogue as it is now. Of a log that has only grown since `known` was read, only what is new is read.
-pub(crate) fn load(backend: &dyn ObjectBackend, known: Option<&Loaded>) -> Result<Loaded> {
+pub(crate) fn load(backend: &dyn ObjectBackend, known: Option<Loaded>) -> Result<Loaded> {
     if let Some(known) = known.filter(|known| known.problems.is_empty())
         && let Some(state) = &known.state
         && let Some(cell) = backend.load(CATALOG, state.valid_len)?
     {
         if cell.state == *state {
-            return Ok(known.clone());
+            return Ok(known);
         }
         if cell.state.len > state.valid_len {
-            let grown = read(backend, known, state.valid_len, &cell)?;
+            let grown = read(backend, &known, state.valid_len, &cell)?;
             if grown.problems.is_empty() {
                 return Ok(grown);
             }
@@ -317,18 +336,23 @@ fn read(backend: &dyn ObjectBackend, known: &Loaded, from: u64, cell: &Cell) -> 
     if let Some(acknowledged) = cell.acknowledged_len.filter(|length| *length > cell.state.len) {
         problems.push(journal::cut_off(cell.state.len, acknowledged));
     }
-    problems.extend(cell.problem.clone());
     let before: &[u8] = known.state.as_ref().map_or(&[], |state| &state.tail);
     let ending = [before, &cell.bytes[..parsed.valid_len]].concat();
     let state = cell.state.cut(from + parsed.valid_len as u64, &ending);
-    Ok(Loaded { catalog: Arc::new(catalog), state: Some(state), chain: parsed.chain, problems })
+    Ok(Loaded {
+        catalog: Arc::new(catalog),
+        state: Some(state),
+        chain: parsed.chain,
+        problems,
+        note: cell.problem.clone(),
+    })
 }
 
 /// Adds a record to the log: `change` is asked what it is on top of the newest catalogue until nobody else was faster.
 /// Whatever the change names must be stored already, or be attached. `None` changes nothing. Gives the catalogue after it.
 pub(crate) fn commit<T>(
     backend: &dyn ObjectBackend,
-    known: Option<&Loaded>,
+    known: Option<Loaded>,
     attachment: Option<&PackRef>,
     mut change: impl FnMut(&Catalog) -> Result<(T, Option<Commit>)>,
 ) -> Result<(T, Loaded)> {
@@ -343,21 +367,16 @@ pub(crate) fn commit<T>(
             }
             _ => &[],
         };
-        if let Some(next) = append(backend, &loaded, commit, attached)? {
-            return Ok((result, next));
+        if append(backend, &mut loaded, commit, attached)? {
+            return Ok((result, loaded));
         }
-        loaded = load(backend, Some(&loaded))?;
+        loaded = load(backend, Some(loaded))?;
     }
     Err(Error::Locked { store: backend.location(), holder: "writers that commit without pause".to_owned() })
 }
 
-/// `None` if someone else was faster.
-fn append(
-    backend: &dyn ObjectBackend,
-    loaded: &Loaded,
-    commit: Commit,
-    attached: &[u8],
-) -> Result<Option<Loaded>> {
+/// `false` if someone else was faster; otherwise `loaded` is what stands there now.
+fn append(backend: &dyn ObjectBackend, loaded: &mut Loaded, commit: Commit, attached: &[u8]) -> Result<bool> {
     let Some(state) = &loaded.state else {
         // The first log begins with a base, like every other.
         let base = codec::encode("catalogue", &Catalog::default().base())?;
@@ -365,25 +384,22 @@ fn append(
         let meta = codec::encode("commit", &Meta::Commit(commit))?;
         let record = journal::encode(&journal::chain_of(&bytes), &meta, attached);
         bytes.extend_from_slice(&record);
-        if !backend.swap(CATALOG, None, &bytes)? {
-            return Ok(None);
+        let is_done = backend.swap(CATALOG, None, &bytes)?;
+        if is_done {
+            *loaded = load(backend, None)?;
         }
-        return load(backend, None).map(Some);
+        return Ok(is_done);
     };
     let meta = Meta::Commit(commit);
     let record = journal::encode(&loaded.chain, &codec::encode("commit", &meta)?, attached);
     if !backend.append(CATALOG, state, &record)? {
-        return Ok(None);
+        return Ok(false);
     }
-    let mut catalog = (*loaded.catalog).clone();
-    catalog.apply(meta, attached)?;
     let len = state.valid_len + record.len() as u64;
-    Ok(Some(Loaded {
-        catalog: Arc::new(catalog),
-        state: Some(CellState { len, valid_len: len, ..CellState::of(&record) }),
-        chain: journal::chain_of(&record),
-        problems: loaded.problems.clone(),
-    }))
+    loaded.state = Some(CellState { len, valid_len: len, ..CellState::of(&record) });
+    loaded.chain = journal::chain_of(&record);
+    Arc::make_mut(&mut loaded.catalog).apply(meta, attached)?;
+    Ok(true)
 }
 
 /// Replaces the log by one that begins with what `change` makes of the catalogue; `false` if it has changed meanwhile.

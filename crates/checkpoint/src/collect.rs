@@ -154,9 +154,10 @@ impl Engine {
         Ok(ids)
     }
 
-    /// What a collection would remove and rewrite; nothing is changed.
-    pub(crate) fn plan_garbage(&self) -> Result<GarbageReport> {
-        let snapshot = self.snapshot()?;
+    /// What a collection would remove and rewrite if these checkpoints were gone; nothing is changed.
+    pub(crate) fn plan_garbage(&self, gone: &[CheckpointId]) -> Result<GarbageReport> {
+        let Snapshot { catalog, index } = self.snapshot()?;
+        let snapshot = Snapshot { catalog: std::sync::Arc::new(catalog.without(gone)), index };
         Ok(self.plan(&snapshot, WASTE_PERCENT_MAX)?.report)
     }
 

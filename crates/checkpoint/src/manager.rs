@@ -353,21 +353,14 @@ impl CheckpointManager {
         self.verify_to_depth_blocking(ids, VerifyDepth::Full)
     }
 
-    /// The same, as deep as is asked for. What a look at the whole store found is remembered for the statistics.
+    /// The same, as deep as is asked for.
     pub fn verify_to_depth_blocking(&self, ids: &[CheckpointId], depth: VerifyDepth) -> Result<VerifyReport> {
-        let report = self.engine.verify(ids, depth)?;
-        if ids.is_empty() {
-            // A store that cannot be written can be verified all the same.
-            let _ = self.engine.remember_verification(depth, &report);
-        }
-        Ok(report)
+        self.engine.verify(ids, depth)
     }
 
     /// Stores again what is damaged or missing in the store and what `workspace` still holds; no checkpoint is made.
     pub fn heal_blocking(&self, workspace: &Path) -> Result<HealReport> {
-        let report = self.engine.heal(workspace)?;
-        let _ = self.engine.remember_verification(VerifyDepth::Full, &report.after);
-        Ok(report)
+        self.engine.heal(workspace)
     }
 
     /// Removes what no checkpoint needs and rewrites packs that are mostly waste.
@@ -379,21 +372,24 @@ impl CheckpointManager {
         self.engine.collect_garbage()
     }
 
-    /// What a collection would remove and rewrite; nothing is changed.
-    pub fn plan_garbage_blocking(&self) -> Result<GarbageReport> {
-        self.engine.plan_garbage()
+    /// What a collection would remove and rewrite if the checkpoints `gone` were deleted before; nothing is changed.
+    pub fn plan_garbage_blocking(&self, gone: &[CheckpointId]) -> Result<GarbageReport> {
+        self.engine.plan_garbage(gone)
     }
 
     /// Counts and sizes, under the published name.
     pub fn get_checkpoint_statistics(&self) -> Result<CheckpointStatistics> {
-        let listed = self.list_blocking()?;
+        let snapshot = self.engine.snapshot()?;
+        let checkpoints = &snapshot.catalog.checkpoints;
         let total_size_bytes = self.engine.stored_bytes()?;
         let held = self.engine.held()?;
-        let logical_size_bytes = listed.iter().map(|checkpoint| checkpoint.size_bytes).sum();
-        let reduction_ratio = (!listed.is_empty() && total_size_bytes > 0)
+        let logical_size_bytes = checkpoints.iter().map(|checkpoint| checkpoint.size_bytes).sum();
+        let reduction_ratio = (!checkpoints.is_empty() && total_size_bytes > 0)
             .then(|| logical_size_bytes as f64 / total_size_bytes as f64);
+        let times =
+            || checkpoints.iter().map(|checkpoint| Timestamp::from_unix_ns(checkpoint.created_at_unix_ns));
         Ok(CheckpointStatistics {
-            total_checkpoints: listed.len() as u64,
+            total_checkpoints: checkpoints.len() as u64,
             total_size_bytes,
             total_size_mb: total_size_bytes as f64 / (1024.0 * 1024.0),
             logical_size_bytes,
@@ -404,12 +400,13 @@ impl CheckpointManager {
             packs: held.packs,
             packs_in_log: held.packs_in_log,
             checkpoint_directory: self.engine.backend.location(),
-            oldest_checkpoint: listed.iter().map(|checkpoint| checkpoint.created_at).min(),
-            newest_checkpoint: listed.iter().map(|checkpoint| checkpoint.created_at).max(),
+            oldest_checkpoint: times().min(),
+            newest_checkpoint: times().max(),
+            last_verification: self.engine.last_verification()?,
             auto_cleanup_enabled: self.engine.settings.auto_cleanup,
             max_checkpoints: self.engine.settings.max_checkpoints,
-            pinned_checkpoints: listed.iter().filter(|checkpoint| checkpoint.pinned.is_some()).count() as u64,
-            last_verification: self.engine.last_verification(),
+            pinned_checkpoints: checkpoints.iter().filter(|checkpoint| checkpoint.pinned.is_some()).count()
+                as u64,
         })
     }
 

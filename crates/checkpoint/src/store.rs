@@ -11,7 +11,7 @@ use evoseal_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{LastVerification, Result};
+use crate::Result;
 
 /// What a checkpoint captures.
 #[derive(Debug, Clone)]
@@ -218,6 +218,8 @@ pub struct VerifyReport {
     pub bytes_checked: u64,
     /// Everything that is wrong, with what it touches.
     pub damage: Vec<Damage>,
+    /// What is not as it should be and costs nothing: a hint that a crash has torn, and that the next commit writes anew.
+    pub notes: Vec<String>,
 }
 
 /// How deep a verification looks.
@@ -305,14 +307,14 @@ pub struct CheckpointStatistics {
     pub oldest_checkpoint: Option<Timestamp>,
     /// The newest checkpoint's time.
     pub newest_checkpoint: Option<Timestamp>,
+    /// When the whole store was last read and found undamaged.
+    pub last_verification: Option<Timestamp>,
     /// Whether retention runs by itself.
     pub auto_cleanup_enabled: bool,
     /// How many checkpoints retention keeps.
     pub max_checkpoints: u64,
     /// Pinned checkpoints.
     pub pinned_checkpoints: u64,
-    /// The last verification of the whole store, if one is remembered.
-    pub last_verification: Option<LastVerification>,
 }
 
 /// Keeps checkpoints: immutable, verified captures of a tree.

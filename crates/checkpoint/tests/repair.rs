@@ -179,21 +179,3 @@ fn healing_a_sound_store_stores_nothing() {
     assert_eq!((report.objects_healed, report.after.damage.len()), (0, 0));
     assert_eq!(scene.packs(), before);
 }
-
-#[test]
-fn the_last_verification_of_the_whole_store_is_remembered() {
-    let scene = Scene::new();
-    let last = || scene.manager().get_checkpoint_statistics().unwrap().last_verification;
-    assert_eq!(last(), None);
-    scene.manager().verify_blocking(&[scene.first]).unwrap();
-    assert_eq!(last(), None, "a part says nothing about the whole");
-    scene.damage(&noise(4, 700_000)[300_000..300_064]);
-    scene.manager().verify_to_depth_blocking(&[], VerifyDepth::Quick).unwrap();
-    let found = last().unwrap();
-    assert_eq!((found.depth, found.damaged_objects), (VerifyDepth::Quick, 0));
-    scene.full();
-    let found = last().unwrap();
-    assert_eq!((found.depth, found.damaged_objects), (VerifyDepth::Full, 1));
-    scene.manager().heal_blocking(&scene.workspace()).unwrap();
-    assert_eq!(last().unwrap().damaged_objects, 0);
-}

@@ -101,6 +101,16 @@ impl Project {
         self.checkpoint_directory().exists()
     }
 
+    /// Opens the store of checkpoints, to be used with these settings.
+    pub(crate) fn open_checkpoints(&self, settings: CheckpointSettings) -> Result<CheckpointManager> {
+        Ok(CheckpointManager::builder()
+            // Retention is the safety layer's task here: it knows which versions a rollback may need.
+            .settings(CheckpointSettings { auto_cleanup: false, ..settings })
+            .directory(self.checkpoint_directory())
+            .clock(Arc::clone(&self.clock))
+            .open_or_create()?)
+    }
+
     /// Opens everything that survives between commands, creating what is missing.
     pub(crate) async fn stores(&self) -> Result<Stores> {
         let state = self.state_directory();
@@ -111,16 +121,7 @@ impl Project {
             std::fs::write(&ignore, "*\n").map_err(|error| Failure::io("write", &ignore, &error))?;
         }
         let settings = &self.loaded.settings;
-        // Retention is the safety layer's task here: it knows which versions a rollback may need.
-        let checkpoint_settings =
-            CheckpointSettings { auto_cleanup: false, ..settings.safety.checkpoints.clone() };
-        let checkpoints = Arc::new(
-            CheckpointManager::builder()
-                .settings(checkpoint_settings)
-                .directory(self.checkpoint_directory())
-                .clock(Arc::clone(&self.clock))
-                .open_or_create()?,
-        );
+        let checkpoints = Arc::new(self.open_checkpoints(settings.safety.checkpoints.clone())?);
         let metrics_path = self.metrics_path();
         if let Some(folder) = metrics_path.parent() {
             create_folder(folder)?;

@@ -301,10 +301,10 @@ impl CheckpointStore for FakeCheckpointStore {
             checkpoint_directory: "memory".to_owned(),
             oldest_checkpoint: state.stored.first().map(|stored| stored.checkpoint.created_at),
             newest_checkpoint: state.stored.last().map(|stored| stored.checkpoint.created_at),
+            last_verification: None,
             auto_cleanup_enabled: false,
             max_checkpoints: 0,
             pinned_checkpoints: state.stored.iter().filter(|s| s.checkpoint.pinned.is_some()).count() as u64,
-            last_verification: None,
         })
     }
 }

@@ -66,12 +66,13 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
                 let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}"));
                 let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), history::time);
                 format!(
-                    "checkpoints  {} ({} pinned)\noldest       {}\nnewest       {}\nstored       {} bytes in {} packs, {} more in the log\n\
-                     as copies    {} bytes ({} times as much: {} by deduplication, {} by compression)\nverified     {}\nin           {}",
+                    "checkpoints  {} ({} pinned)\noldest       {}\nnewest       {}\nverified     {}\nstored       {} bytes in {} packs, {} more in the log\n\
+                     as copies    {} bytes ({} times as much: {} by deduplication, {} by compression)\nin           {}",
                     statistics.total_checkpoints,
                     statistics.pinned_checkpoints,
                     time(statistics.oldest_checkpoint),
                     time(statistics.newest_checkpoint),
+                    time(statistics.last_verification),
                     statistics.total_size_bytes,
                     statistics.packs,
                     statistics.packs_in_log,
@@ -79,12 +80,6 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
                     ratio(statistics.reduction_ratio),
                     ratio(statistics.dedup_ratio),
                     ratio(statistics.compression_ratio),
-                    statistics.last_verification.map_or("never".to_owned(), |last| format!(
-                        "{}, {}: {} damaged",
-                        history::time(last.at),
-                        if last.depth == VerifyDepth::Full { "every byte" } else { "structure only" },
-                        last.damaged_objects
-                    )),
                     statistics.checkpoint_directory,
                 )
             });
@@ -320,6 +315,7 @@ fn findings(report: &VerifyReport) -> String {
         lines.extend(damage.checkpoints.iter().map(|id| format!("  touches {}", id.short())));
         lines.extend(damage.paths.iter().map(|path| format!("  touches {path}")));
     }
+    lines.extend(report.notes.iter().map(|note| format!("no damage: {note}")));
     lines.join("\n")
 }
 

@@ -14,7 +14,8 @@ pub(crate) async fn run(arguments: &GcArguments, project: &Project, output: Outp
     let keep = arguments.keep.unwrap_or(switches.max_checkpoints);
     if arguments.dry_run {
         let plan = stores.gate.cleanup_plan(keep).await?;
-        let garbage = stores.checkpoints.plan_garbage().await?;
+        let gone: Vec<_> = plan.iter().map(|checkpoint| checkpoint.id).collect();
+        let garbage = stores.checkpoints.plan_garbage(&gone).await?;
         let value = serde_json::json!({ "checkpoints": plan, "garbage": garbage });
         output.data(&value, || {
             let line = |checkpoint: &evoseal_checkpoint::Checkpoint| {
@@ -22,7 +23,7 @@ pub(crate) async fn run(arguments: &GcArguments, project: &Project, output: Outp
             };
             let list = plan.iter().map(line).collect::<Vec<_>>().join("\n");
             let list = if list.is_empty() { list } else { format!("\n{list}") };
-            format!("would delete {} checkpoints{list}\nbesides: {}", plan.len(), describe(&garbage, true))
+            format!("would delete {} checkpoints{list}\nstorage: {}", plan.len(), describe(&garbage, true))
         });
         return Ok(Exit::Done);
     }
