@@ -351,7 +351,7 @@ impl CheckpointManager {
 
     /// Reads everything that the given checkpoints need; the whole store if none is given.
     pub fn verify_blocking(&self, ids: &[CheckpointId]) -> Result<VerifyReport> {
-        self.engine.verify(ids, VerifyDepth::Full)
+        self.verify_to_depth_blocking(ids, VerifyDepth::Full)
     }
 
     /// The same, as deep as is asked for.

@@ -259,8 +259,8 @@ impl Engine {
         Ok(found)
     }
 
-    /// Stores again what is damaged or missing and what the workspace still holds. Nothing else is stored, and no
-    /// checkpoint is made.
+    /// Stores again what is damaged or missing and what the workspace still holds, and throws the damaged copies away.
+    /// Nothing else is stored, and no checkpoint is made.
     pub(crate) fn heal(&self, workspace: &Path) -> Result<HealReport> {
         let lock = self.backend.lock(crate::LockMode::Shared)?;
         let (before, condition) = self.examine(&[], VerifyDepth::Full)?;
@@ -291,6 +291,13 @@ impl Engine {
             }
         }
         drop(lock);
+        if report.objects_healed > 0 {
+            match self.collect_all_garbage() {
+                // The damaged copies are superseded. Where they cannot be thrown away now, the next collection does it.
+                Ok(_) | Err(Error::Locked { .. } | Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         report.after = self.verify(&[], VerifyDepth::Full)?;
         Ok(report)
     }
