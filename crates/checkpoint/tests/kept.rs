@@ -1,5 +1,5 @@
 //! What is captured only when asked: times, attributes, ignored files, repositories inside; and what ignore rules cannot hide.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests, which say what they skip")]
 
 mod place;
 
