@@ -217,16 +217,17 @@ fn dense_and_sparse_files_of_equal_bytes_are_equal_trees() {
     }
 }
 
-/// Files of all rights that their owner may read, and folders of all that he may list and enter; root may do anything.
+/// Files of all rights that their owner may read, some with the sticky bit, and folders of a third of those that he may list
+/// and enter; root may do anything.
 fn build_all_rights(place: &Place) {
     let (may_read, may_list) = if is_root() { (0, 0) } else { (0o400, 0o500) };
     fs::create_dir(place.at("files")).unwrap();
-    for mode in (0..0o2000).filter(|mode| mode & may_read == may_read) {
+    for mode in (0..0o1000).chain((0o1000..0o2000).step_by(7)).filter(|mode| mode & may_read == may_read) {
         let file = place.at(&format!("files/{mode:04o}"));
         fs::write(&file, format!("{mode:o}")).unwrap();
         chmod(&file, mode);
     }
-    for (number, rights) in (0..0o1000).filter(|mode| mode & may_list == may_list).enumerate() {
+    for (number, rights) in (0..0o1000).filter(|mode| mode & may_list == may_list).step_by(3).enumerate() {
         // With each of the four combinations of the sticky and the set-group bit in turn.
         let mode = rights | [0, 0o1000, 0o2000, 0o3000][number % 4];
         let folder = place.at(&format!("folders/{mode:04o}"));
@@ -319,7 +320,7 @@ fn the_longest_and_the_oddest_names_come_back_and_are_restored_in_place() {
     let longest = |byte: u8| OsString::from_vec(vec![byte; 255]);
     let mut names: Vec<OsString> = (1..=255_u8)
         .filter(|byte| *byte != b'/')
-        .flat_map(|byte| [vec![byte, b'x'], vec![b'x', byte], vec![byte; 255]])
+        .flat_map(|byte| [vec![byte, b'x'], vec![byte; 255]])
         .map(OsString::from_vec)
         .collect();
     names.extend(
