@@ -53,8 +53,18 @@ pub(crate) fn read_whole(file: &File, size_bytes: usize, buffer: &mut Vec<u8>) -
     Ok(())
 }
 
-/// Cuts a large file into chunks and runs of zeros, and gives its size as it was read: at most one byte more than
-/// `size_bytes`. Holes are passed over without being read. How a file is cut depends on its bytes alone, not on where it has
+/// What a large file was cut into.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    /// In order; nothing where a chunk was handed out.
+    pub(crate) parts: Vec<Option<RecipePart>>,
+    /// Its size as it was read: at most one byte more than was announced.
+    pub(crate) size_bytes: u64,
+    /// How much of that is holes that were passed over.
+    pub(crate) skipped_bytes: u64,
+}
+
+/// Cuts a large file into chunks and runs of zeros. Holes are passed over without being read. How a file is cut depends on its bytes alone, not on where it has
 /// holes.
 ///
 /// Each chunk is handed to `take` with its place in the list that comes back.
@@ -63,7 +73,7 @@ pub(crate) fn cut_file(
     size_bytes: u64,
     chunking: Chunking,
     take: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
-) -> Result<(Vec<Option<RecipePart>>, u64), ReadError> {
+) -> Result<Cut, ReadError> {
     let mut cutter = Cutter {
         chunking,
         pending: Vec::with_capacity(PENDING_LEN + READ_LEN),
@@ -73,6 +83,7 @@ pub(crate) fn cut_file(
     };
     let mut buffer = vec![0; READ_LEN];
     let mut offset = 0_u64;
+    let mut skipped_bytes = 0;
     while offset < size_bytes {
         let data = next_data(file, offset, size_bytes)?;
         // Only whole steps are zeros; the rest of a hole is read.
@@ -80,6 +91,7 @@ pub(crate) fn cut_file(
         if skipped > 0 {
             cutter.zeros(skipped)?;
             offset += skipped;
+            skipped_bytes += skipped;
             continue;
         }
         let wanted = usize::try_from(size_bytes - offset).unwrap_or(usize::MAX).min(READ_LEN);
@@ -94,7 +106,7 @@ pub(crate) fn cut_file(
     let has_grown =
         offset == size_bytes && read_at(file, offset, &mut buffer[..1]).map_err(ReadError::Read)? > 0;
     let parts = cutter.finish()?;
-    Ok((parts, offset + u64::from(has_grown)))
+    Ok(Cut { parts, size_bytes: offset + u64::from(has_grown), skipped_bytes })
 }
 
 /// The same for bytes in memory.
@@ -231,11 +243,12 @@ mod tests {
     /// The parts of a file and the bytes that they stand for.
     fn cut(file: &File, size_bytes: u64) -> (Vec<RecipePart>, u64) {
         let mut chunks = Vec::new();
-        let (parts, length) = cut_file(file, size_bytes, Chunking::STANDARD, &mut |place, bytes| {
-            chunks.push((place, chunk_part(bytes)));
-            Ok(())
-        })
-        .unwrap();
+        let Cut { parts, size_bytes: length, .. } =
+            cut_file(file, size_bytes, Chunking::STANDARD, &mut |place, bytes| {
+                chunks.push((place, chunk_part(bytes)));
+                Ok(())
+            })
+            .unwrap();
         (complete(parts, chunks).unwrap(), length)
     }
 

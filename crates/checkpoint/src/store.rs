@@ -173,7 +173,7 @@ pub struct CaptureStats {
     pub entries_seen: u64,
     /// Files whose content was read.
     pub files_read: u64,
-    /// Bytes read from the workspace.
+    /// Bytes read from the files of the workspace; holes are not.
     pub bytes_read: u64,
     /// Objects that the store lacked and now holds.
     pub objects_new: u64,

@@ -261,34 +261,20 @@ impl Engine {
 
     /// Stores again what is damaged or missing and what the workspace still holds, and throws the damaged copies away.
     /// Nothing else is stored, and no checkpoint is made.
+    ///
+    /// What a lost page or list named is known only when that is back, so this goes on, a level of the tree at a time,
+    /// until nothing new is missed. Everything that is damaged but there is known from the beginning.
     pub(crate) fn heal(&self, workspace: &Path) -> Result<HealReport> {
         let lock = self.backend.lock(crate::LockMode::Shared)?;
         let (before, condition) = self.examine(&[], VerifyDepth::Full)?;
-        let wanted: HashSet<ObjectKey> = condition.bad.keys().copied().chain(condition.missing).collect();
         let mut report = HealReport { objects_healed: 0, before, after: VerifyReport::default() };
-        if !wanted.is_empty() {
-            let root = self.open_workspace(workspace)?;
-            let sink = self.sink(self.load()?.catalog).healing(wanted.clone());
-            let excluded = self.excluded();
-            let options = self.settings.capture_options();
-            let nothing = StatCache::default();
-            let walk = WalkPlan {
-                root: &root,
-                rules: Self::rules(options),
-                options,
-                excluded: &excluded,
-                cache: &nothing,
-                chunking: self.header.chunking,
-                sink: Some(&sink),
-                cache_is_stored: false,
-            };
-            capture::capture(&CapturePlan { walk, is_wanted: &|_| false })?;
-            let (written, _) = sink.finish(false)?;
-            report.objects_healed = written.objects_new;
-            if !written.packs.is_empty() {
-                let packs: Vec<_> = written.packs.iter().map(|pack| pack.entry).collect();
-                self.change(None, |_| Ok(((), Some(Commit { packs: packs.clone(), ..Commit::default() }))))?;
-            }
+        let mut wanted: HashSet<ObjectKey> = condition.bad.into_keys().chain(condition.missing).collect();
+        let mut tried: HashSet<ObjectKey> = HashSet::new();
+        while !wanted.is_empty() {
+            tried.extend(&wanted);
+            report.objects_healed += self.heal_objects(workspace, wanted)?;
+            let (_, condition) = self.examine(&[], VerifyDepth::Quick)?;
+            wanted = condition.missing.difference(&tried).copied().collect();
         }
         drop(lock);
         if report.objects_healed > 0 {
@@ -300,6 +286,32 @@ impl Engine {
         }
         report.after = self.verify(&[], VerifyDepth::Full)?;
         Ok(report)
+    }
+
+    /// Stores those of the objects again that the workspace holds, and gives their number.
+    fn heal_objects(&self, workspace: &Path, wanted: HashSet<ObjectKey>) -> Result<u64> {
+        let root = self.open_workspace(workspace)?;
+        let sink = self.sink(self.load()?.catalog).healing(wanted);
+        let excluded = self.excluded();
+        let options = self.settings.capture_options();
+        let nothing = StatCache::default();
+        let walk = WalkPlan {
+            root: &root,
+            rules: Self::rules(options),
+            options,
+            excluded: &excluded,
+            cache: &nothing,
+            chunking: self.header.chunking,
+            sink: Some(&sink),
+            cache_is_stored: false,
+        };
+        capture::capture(&CapturePlan { walk, is_wanted: &|_| false })?;
+        let (written, _) = sink.finish(false)?;
+        if !written.packs.is_empty() {
+            let packs: Vec<_> = written.packs.iter().map(|pack| pack.entry).collect();
+            self.change(None, |_| Ok(((), Some(Commit { packs: packs.clone(), ..Commit::default() }))))?;
+        }
+        Ok(written.objects_new)
     }
 }
 

@@ -122,7 +122,6 @@ impl Worker<'_, '_, '_> {
                 let (settled, digest) = self.read_settled(folder, name)?;
                 stat = settled;
                 self.found.files_read += 1;
-                self.found.bytes_read += stat.size_bytes;
                 digest
             }
         };

@@ -62,6 +62,7 @@ impl Worker<'_, '_, '_> {
         }
         let size = usize::try_from(size_bytes).expect("it is a mebibyte at the most");
         content::read_whole(file, size, &mut self.buffer).map_err(ReadError::Read)?;
+        self.found.bytes_read += self.buffer.len() as u64;
         let digest = Digest::of(&self.buffer);
         if let Some(sink) = self.shared.plan.sink
             && self.buffer.len() == size
@@ -75,7 +76,7 @@ impl Worker<'_, '_, '_> {
     pub(super) fn read_large(&mut self, file: &File, size_bytes: u64) -> Result<(Digest, u64), ReadError> {
         let large = Arc::new(LargeFile::default());
         let shared = self.shared;
-        let (parts, length) =
+        let content::Cut { parts, size_bytes: length, skipped_bytes } =
             content::cut_file(file, size_bytes, shared.plan.chunking, &mut |number, bytes| {
                 if shared.queue.is_closed() {
                     return Err(Error::Interrupted { action: "reading a large file" });
@@ -87,6 +88,7 @@ impl Worker<'_, '_, '_> {
                 shared.queue.push([Task::Chunk { bytes: bytes.to_vec(), number, file: Arc::clone(&large) }]);
                 Ok(())
             })?;
+        self.found.bytes_read += length - skipped_bytes;
         // Whatever nobody has taken yet is done here; what others have taken will be done soon.
         while large.waiting.load(Ordering::Acquire) > 0 {
             match shared.queue.take_if(|task| matches!(task, Task::Chunk { .. })) {
