@@ -16,7 +16,8 @@ const BUDGET: u64 = 1_950_000;
 /// Twenty checkpoints of a hundred kilobytes each, a little more than the budget.
 fn store_over_budget() -> (MemoryBackend, CheckpointManager) {
     let backend = MemoryBackend::new();
-    let settings = CheckpointSettings { auto_cleanup: false, ..CheckpointSettings::default() };
+    let settings =
+        CheckpointSettings { auto_cleanup: false, max_store_bytes: BUDGET, ..CheckpointSettings::default() };
     let builder = CheckpointManager::builder().backend(Arc::new(backend.clone())).settings(settings);
     let store = builder.create().unwrap();
     for number in 0..20_u32 {
