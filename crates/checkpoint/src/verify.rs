@@ -184,8 +184,14 @@ impl Engine {
             findings.at(&name, problem);
             condition.unreadable.get_or_insert(name);
         }
+        let listed = self.backend.list("packs/")?.into_iter();
+        let sizes: BTreeMap<String, u64> = listed.map(|object| (object.name, object.size_bytes)).collect();
         for (number, pack) in snapshot.index.packs().iter().enumerate() {
             let mut found = self.verify_pack(pack, depth, report)?;
+            let expected = pack.entry.size_bytes;
+            if let Some(size) = sizes.get(pack.index.name()).filter(|size| **size != expected) {
+                found.problems.push(format!("it has {size} bytes, not {expected}"));
+            }
             if depth == VerifyDepth::Full {
                 report.bytes_checked += pack.entry.size_bytes;
             }

@@ -434,3 +434,15 @@ fn an_undamaged_store_is_not_added_to_by_healing() {
     assert_eq!((report.objects_healed, report.before.damage, report.after.damage), (0, vec![], vec![]));
     assert_eq!(fs::read_dir(saved.place.store().join("objects/packs")).unwrap().count(), saved.packs.len());
 }
+
+#[test]
+fn bytes_behind_the_end_of_a_pack_are_found_by_a_quick_look() {
+    let saved = Saved::damaged(LARGE, |saved| {
+        let path = saved.pack_of("v1", "shared");
+        let longer = [&fs::read(&path).unwrap()[..], b"more"].concat();
+        fs::write(&path, longer).unwrap();
+    });
+    let report = saved.manager().verify_to_depth_blocking(&[], VerifyDepth::Quick).unwrap();
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    assert!(report.damage[0].problem.contains("bytes, not"), "{report:?}");
+}
