@@ -129,6 +129,8 @@ fn every_result_is_json_on_request() {
         &["metrics", "compare", "v0", "v2"],
         &["rollback", "v1", "--dry-run"],
         &["rollback", "v1"],
+        &["checkpoint", "prune", "--keep-last", "1", "--dry-run"],
+        &["checkpoint", "prune", "--max-size", "1GB"],
         &["gc", "--dry-run"],
         &["gc"],
     ] {

@@ -112,7 +112,61 @@ fn a_dry_run_shows_the_plan_and_changes_nothing() {
     assert!(plan.stdout.contains("cost.txt"), "{plan:?}");
     project.evoseal(&["gc", "--keep", "1", "--dry-run"]).run().expect(0);
     project.evoseal(&["checkpoint", "delete", "v1", "--dry-run"]).run().expect(0);
+    project.evoseal(&["checkpoint", "prune", "--keep-last", "1", "--dry-run"]).run().expect(0);
     assert_eq!((project.files(), count(&project)), (before, checkpoints));
+}
+
+#[test]
+fn pruning_says_why_each_checkpoint_stays_or_goes_and_keeps_what_a_rollback_needs() {
+    let project = evolved();
+    for version in ["mine", "pinned", "spare", "newest"] {
+        project.evoseal(&["checkpoint", "create", version]).run().expect(0);
+    }
+    project.evoseal(&["checkpoint", "pin", "pinned"]).run().expect(0);
+    project
+        .evoseal(&["checkpoint", "prune", "--keep-last", "0"])
+        .run()
+        .expect(2)
+        .says(&["must keep something"]);
+
+    // Three accepted versions, the pinned one and the newest count, which leaves one place for all the others.
+    let prune = ["checkpoint", "prune", "--keep-last", "6", "--json"];
+    let before = versions(&project);
+    let plan = project.evoseal(&[&prune[..], &["--dry-run"]].concat()).run().expect(0).json();
+    assert_eq!(versions(&project), before);
+    let verdicts: Vec<String> = plan["decisions"].as_array().unwrap().iter().map(verdict).collect();
+    let mine = before.iter().position(|version| version == "mine").unwrap();
+    assert_eq!(verdicts[mine..], ["surplus", "keep pinned last", "keep last", "keep protected newest last"]);
+    let report = project.evoseal(&prune).run().expect(0).json();
+    assert_eq!(report["decisions"], plan["decisions"]);
+    assert_eq!(versions(&project), ["v0", "v1", "v2", "pinned", "spare", "newest"]);
+
+    // No size is small enough to take what a rollback needs; that it cannot be reached is a finding.
+    let prune = ["checkpoint", "prune", "--keep-within", "1d", "--max-size", "1"];
+    let finished = project.evoseal(&prune).run().expect(1).says(&["larger than the budget"]);
+    assert!(finished.stdout.contains("spare  (the store is too large)"), "{finished:?}");
+    assert_eq!(versions(&project), ["v0", "v1", "v2", "pinned", "newest"]);
+    project.evoseal(&["rollback", "v0"]).run().expect(0);
+    project.evoseal(&["checkpoint", "verify"]).run().expect(0);
+}
+
+/// What becomes of a checkpoint, as one line.
+fn verdict(decision: &serde_json::Value) -> String {
+    let verdict = &decision["verdict"];
+    match verdict["keep"].as_array() {
+        Some(reasons) => {
+            let reasons = reasons.iter().map(|reason| reason.as_str().unwrap());
+            ["keep"].into_iter().chain(reasons).collect::<Vec<_>>().join(" ")
+        }
+        None => verdict.as_str().unwrap().to_owned(),
+    }
+}
+
+/// The versions of all checkpoints, oldest first.
+fn versions(project: &Project) -> Vec<String> {
+    let listed = project.evoseal(&["checkpoint", "list", "--json"]).run().expect(0).json();
+    let version = |row: &serde_json::Value| row["details"]["version_id"].as_str().unwrap().to_owned();
+    listed.as_array().unwrap().iter().map(version).collect()
 }
 
 #[test]

@@ -76,6 +76,9 @@ pub(crate) struct CatalogEntry {
     pub(crate) size_bytes: u64,
     /// Bytes that the store grew by.
     pub(crate) bytes_stored: u64,
+    /// The record itself if it is short, so that damage to packs never hides that there is a checkpoint; otherwise it is an
+    /// object in a pack.
+    pub(crate) record: Option<Vec<u8>>,
     pub(crate) pinned: Option<String>,
 }
 

@@ -72,7 +72,9 @@ impl Live {
 
     /// Adds everything that a checkpoint needs. Pages that were followed before are not read again.
     fn follow(&mut self, entry: &CatalogEntry, reader: &mut Reader) -> Result<()> {
-        self.add(reader.metadata_parts(entry.id.digest())?);
+        if entry.record.is_none() {
+            self.add(reader.metadata_parts(entry.id.digest())?);
+        }
         let parts = reader.metadata_parts(entry.tree)?;
         if self.keys.contains(&parts[0]) {
             return Ok(());

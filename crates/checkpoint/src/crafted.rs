@@ -39,6 +39,7 @@ fn store_of(page: &[u8], extra: &[&[u8]]) -> (CheckpointManager, CheckpointId) {
         created_at_unix_ns: 0,
         size_bytes: 1,
         bytes_stored: 1,
+        record: None,
         pinned: None,
     };
     engine

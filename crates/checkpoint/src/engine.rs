@@ -21,6 +21,8 @@ use crate::walk::{NoRules, PresentRules, RuleSource, WalkPlan};
 use crate::workspace::Root;
 use crate::{Error, Result, record};
 
+/// A record longer than this is an object in a pack; a shorter one stands in the catalogue.
+const SHORT_RECORD_LEN_MAX: usize = 1024;
 /// How often a read is repeated when objects moved under it.
 const READ_ATTEMPTS: u32 = 3;
 
@@ -68,6 +70,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Pending {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) stats: CaptureStats,
+    /// The record, if it is short.
+    record: Option<Vec<u8>>,
     written: Written,
     healed: HashSet<ObjectKey>,
     cache: Option<(PathBuf, StatCache)>,
@@ -275,18 +279,22 @@ impl Engine {
     ) -> Result<Pending> {
         let (checkpoint, bytes) =
             record::seal(created_at, tree, totals.file_count, totals.size_bytes, details)?;
-        sink.force_record(&mut builder, checkpoint.id.digest(), &bytes)?;
+        let is_short = bytes.len() <= SHORT_RECORD_LEN_MAX;
+        if !is_short {
+            sink.force_record(&mut builder, checkpoint.id.digest(), &bytes)?;
+        }
         sink.flush(&mut builder)?;
         let (written, healed) = sink.finish(true)?;
         // The record itself is no news about the tree.
-        stats.objects_new = written.objects_new.saturating_sub(1);
+        stats.objects_new = written.objects_new.saturating_sub(u64::from(!is_short));
         stats.bytes_stored = written.bytes_stored;
-        Ok(Pending { checkpoint, stats, written, healed, cache, _lock: lock })
+        let record = is_short.then_some(bytes);
+        Ok(Pending { checkpoint, stats, record, written, healed, cache, _lock: lock })
     }
 
     /// Stores what is left and makes the checkpoint visible.
     pub(crate) fn commit(&self, pending: Pending) -> Result<(Checkpoint, CaptureStats)> {
-        let Pending { checkpoint, stats, written, healed, cache, _lock: lock } = pending;
+        let Pending { checkpoint, stats, record, written, healed, cache, _lock: lock } = pending;
         let attachment = written.packs.iter().find(|pack| pack.inline.is_some());
         self.change(attachment, |catalog| {
             if catalog.has(checkpoint.id) {
@@ -300,6 +308,7 @@ impl Engine {
                 created_at_unix_ns: checkpoint.created_at.unix_ns(),
                 size_bytes: checkpoint.size_bytes,
                 bytes_stored: stats.bytes_stored,
+                record: record.clone(),
                 pinned: None,
             };
             let packs = stored.map(|pack| pack.entry).collect();
@@ -388,9 +397,11 @@ impl Engine {
     }
 }
 
-fn read_record(reader: &mut Reader, entry: &CatalogEntry) -> Result<Checkpoint> {
-    let bytes = reader.metadata(entry.id.digest())?;
-    let checkpoint = record::open(entry.id, &bytes, entry.pinned.clone())?;
+pub(crate) fn read_record(reader: &mut Reader, entry: &CatalogEntry) -> Result<Checkpoint> {
+    let checkpoint = match &entry.record {
+        Some(bytes) => record::open(entry.id, bytes, entry.pinned.clone())?,
+        None => record::open(entry.id, &reader.metadata(entry.id.digest())?, entry.pinned.clone())?,
+    };
     if checkpoint.tree != entry.tree {
         return Err(crate::frame::damaged(catalog::CATALOG, "an entry contradicts its checkpoint's record"));
     }

@@ -19,7 +19,7 @@ use crate::store::{Damage, HealReport, VerifyDepth, VerifyReport};
 use crate::tree::read_page;
 use crate::walk::WalkPlan;
 use crate::workspace::join;
-use crate::{Error, Result, record};
+use crate::{Error, Result};
 
 /// The cell that says when a store was last found undamaged.
 const VERIFIED: &str = "verified";
@@ -343,15 +343,11 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn checkpoint(&mut self, entry: &CatalogEntry) -> Result<()> {
-        if self.metadata_is_good(entry.id.digest(), None)? {
-            let opened = self
-                .reader
-                .metadata(entry.id.digest())
-                .and_then(|bytes| record::open(entry.id, &bytes, None));
-            if let Err(error) = opened.and_then(|record| {
-                if record.tree == entry.tree { Ok(()) } else { Err(crate::objects::missing(entry.tree)) }
-            }) {
-                self.blame(CATALOG, &error.to_string(), None);
+        if entry.record.is_some() || self.metadata_is_good(entry.id.digest(), None)? {
+            match crate::engine::read_record(&mut self.reader, entry) {
+                Ok(_) => {}
+                Err(error @ Error::Damaged { .. }) => self.blame(CATALOG, &error.to_string(), None),
+                Err(error) => return Err(error),
             }
         }
         if !self.metadata_is_good(entry.tree, None)? {

@@ -52,6 +52,7 @@ struct Entry {
     created_at_unix_ns: i64,
     size_bytes: u64,
     bytes_stored: u64,
+    record: Option<Vec<u8>>,
     pinned: Option<String>,
 }
 
@@ -184,7 +185,9 @@ fn the_successor_of_the_codec_reads_the_same_bytes() {
     assert_eq!(pinned.pins, [(*saved.id.digest().as_bytes(), Some("release".to_owned()))]);
     assert!(nothing.is_empty() && pinned.inline.is_none());
 
-    let bytes = &object(pack, inline.index_offset, saved.id.digest().as_bytes());
+    let page = object(pack, inline.index_offset, saved.tree.as_bytes());
+    assert_eq!(Digest::of(&page), saved.tree, "the tree is the digest of its root's page");
+    let bytes = entry.record.as_ref().unwrap();
     assert_eq!(Digest::of(bytes), saved.id.digest(), "the id is the digest of the record");
     let record: Record = wincode::deserialize(bytes).unwrap();
     assert_eq!((record.version_id.as_str(), record.parent, record.note.as_str()), ("v1", None, "ü"));

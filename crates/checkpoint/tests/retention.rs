@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evoseal_checkpoint::{
-    CheckpointManager, CheckpointSettings, Error, KeepReason, NewCheckpoint, RetentionCandidate,
-    RetentionPolicy, Source, Verdict, VerifyDepth,
+    CheckpointManager, CheckpointSettings, Error, KeepReason, LockMode, MemoryBackend, NewCheckpoint,
+    ObjectBackend, RetentionCandidate, RetentionPolicy, Source, Verdict, VerifyDepth,
 };
 use evoseal_types::{CheckpointId, Digest, ManualClock, Timestamp};
 use proptest::prelude::*;
@@ -215,6 +215,22 @@ fn cleanup_obeys_the_budget_by_itself() {
     }
     let left = ids(&manager).len();
     assert!((3..=4).contains(&left), "{left} are left");
+}
+
+#[test]
+fn storage_that_cannot_come_back_yet_costs_no_more_checkpoints() {
+    let backend = MemoryBackend::new();
+    let settings = CheckpointSettings { max_store_bytes: 500_000, ..CheckpointSettings::default() };
+    let manager =
+        CheckpointManager::builder().backend(Arc::new(backend.clone())).settings(settings).create().unwrap();
+    // Somebody else captures all the while.
+    let capturing = backend.lock(LockMode::Shared).unwrap();
+    let made: Vec<CheckpointId> = (0..12).map(|seed| save(&manager, seed)).collect();
+    assert!(manager.get_checkpoint_statistics().unwrap().total_size_bytes > 1_000_000);
+    assert_eq!(ids(&manager), made[8..], "what is left fits, although the store does not shrink");
+    drop(capturing);
+    manager.collect_garbage_blocking().unwrap();
+    assert!(manager.get_checkpoint_statistics().unwrap().total_size_bytes <= 500_000);
 }
 
 #[test]

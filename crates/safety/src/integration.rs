@@ -316,6 +316,11 @@ impl SafetyIntegration {
             let one = self.checkpoints.delete(&[checkpoint.id]).await?;
             deleted.checkpoints.extend(one.checkpoints);
             deleted.bytes_freed += one.bytes_freed;
+            // Storage that does not come back now, because someone is capturing or the store is damaged, would not come back
+            // for any other checkpoint either: none is deleted for nothing.
+            if one.bytes_freed == 0 {
+                break;
+            }
             if self.checkpoints.statistics().await?.total_size_bytes <= budget - budget / 10 {
                 break;
             }
