@@ -429,9 +429,9 @@ fn capture_under(
 }
 
 /// Enough files between two others that a walk takes longer than a change of both.
-fn fill(place: &Place) {
+fn fill(place: &Place, folder: &str) {
     for number in 0..300 {
-        place.write(&format!("m/{}/{number}", number % 10), format!("{number}"));
+        place.write(&format!("{folder}/{}/{number}", number % 10), format!("{number}"));
     }
 }
 
@@ -442,7 +442,7 @@ fn number(bytes: &[u8]) -> u64 {
 #[test]
 fn no_capture_shows_two_files_as_they_never_stood_together() {
     let place = Place::new();
-    fill(&place);
+    fill(&place, "m");
     place.write("a/counter", 0_u64.to_le_bytes());
     place.write("z/counter", 0_u64.to_le_bytes());
     let mut files =
@@ -463,8 +463,8 @@ fn no_capture_shows_two_files_as_they_never_stood_together() {
 #[test]
 fn no_capture_shows_half_of_a_folder_that_was_exchanged() {
     let place = Place::new();
-    fill(&place);
     for folder in ["pair", "spare"] {
+        fill(&place, &format!("{folder}/m"));
         place.write(&format!("{folder}/a"), 0_u64.to_le_bytes());
         place.write(&format!("{folder}/z/deep"), 0_u64.to_le_bytes());
     }
