@@ -249,8 +249,13 @@ impl CheckpointStore for FakeCheckpointStore {
                 return Err(Error::Pinned { id: *id, reason });
             }
         }
-        self.state().stored.retain(|stored| !ids.contains(&stored.checkpoint.id));
-        Ok(DeleteReport { checkpoints: ids.to_vec(), bytes_freed: 0 })
+        let mut bytes_freed = 0;
+        self.state().stored.retain(|stored| {
+            let goes = ids.contains(&stored.checkpoint.id);
+            bytes_freed += if goes { stored.checkpoint.size_bytes } else { 0 };
+            !goes
+        });
+        Ok(DeleteReport { checkpoints: ids.to_vec(), bytes_freed })
     }
 
     async fn pin(&self, id: CheckpointId, reason: Option<&str>) -> Result<()> {
