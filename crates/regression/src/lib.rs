@@ -64,20 +64,26 @@ pub mod conformance;
 mod detector;
 mod error;
 mod history;
+mod parallel;
 mod regression_detector;
 mod samples;
 mod series;
 mod settings;
+pub mod simulation;
 pub mod statistics;
 mod verdict;
 
-pub use analyzer::{Analyzer, Comparison, Estimate, RankShift, TInterval, ThresholdOnly};
+pub use analyzer::{
+    Analyzer, Auto, Bootstrap, BootstrapStatistic, Comparison, Estimate, EventCounts, PassRate, Permutation,
+    RankShift, TInterval, ThresholdOnly, TrimmedMeans,
+};
 pub use baselines::Baselines;
 pub use detector::{
     Anomaly, Assessment, Baseline, DataProblem, Detector, DetectorStatus, Finding, Interval, Measurements,
     RegressionSummary, Trend, TrendDirection, Verdict,
 };
 pub use error::{Error, Result};
+pub use parallel::in_parallel;
 pub use regression_detector::{AlertCallback, MetricStatistics, RegressionDetector};
 pub use series::{ChangePoint, SERIES_LEN_MAX, SeriesReport, SeriesSettings, analyze_series};
 pub use settings::{

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evoseal_types::{MetricName, MetricSamples, MetricSpec, Recommendation, Threshold, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::analyzer::{Analyzer, TInterval, ThresholdOnly};
+use crate::analyzer::{Analyzer, Auto, ThresholdOnly};
 use crate::comparisons::{Partner, Planned};
 use crate::config::Config;
 use crate::history::{self, HistoryView};
@@ -22,17 +22,22 @@ pub type AlertCallback = Arc<dyn Fn(&Assessment) + Send + Sync>;
 
 /// The standard [`Detector`]: an interval for each metric's relative change, compared with the metric's threshold.
 ///
-/// **Replication.** Samples of one process start are not independent, so a start counts once, by its mean. Where a side
-/// has one start alone, its samples are used as they are and the finding's reason says what that does not cover.
+/// **Replication.** Samples of one process start are not independent, so a start counts once, by the mean of its iterations
+/// after its warm-up ([`steady_state`](crate::statistics::steady_state)). One start a side is too few whatever its iterations, for
+/// nothing then says how starts differ.
 ///
 /// **Method.** Where no sample differs from the others of its side (a file size), the two numbers are compared exactly.
-/// Else the [`Analyzer`] decides: [`TInterval`] unless the builder was given another. With
+/// Else the [`Analyzer`] decides: [`Auto`] unless the builder was given another. With
 /// `enable_statistical_analysis = false` it is [`ThresholdOnly`] for every metric.
 ///
-/// **Many metrics.** The confidence level holds for the assessment as a whole. With `m` comparisons that need statistics,
-/// each interval has the level `1 - (1 - confidence_level) / m` (Bonferroni; Dunn 1961), which holds however the metrics
-/// depend on each other. So the chance that any interval misses its true change is at most `1 - confidence_level`, and a
-/// false regression needs a miss on the harmful side by more than the threshold.
+/// **Many metrics.** The confidence level holds for the assessment as a whole, by Holm's procedure (Holm 1979). With `m`
+/// comparisons that need statistics, all get intervals of the level `1 - (1 - confidence_level) / m`. Those `r` that lie beyond
+/// the threshold, or on the good side of zero, are decided and keep that interval; the others get intervals as for `m - r`
+/// comparisons, until nothing more is decided. So each verdict follows from the interval beside it, whose own level it
+/// bears, and however the metrics depend on each other: with probability `confidence_level` at least, every decided
+/// comparison truly is what its verdict says *and* every other interval holds its true change (Guilbaud 2008; Strassburger and Bretz
+/// 2008). What is not claimed is that the intervals of decided comparisons hold their changes all at once; for that read
+/// them at the level of the first round.
 ///
 /// **Severity.** By the estimated change `c`: critical from the critical threshold on, high from twice the threshold,
 /// medium from one and a half times, else low. A regression whose value is also unusual against the history (outside the
@@ -92,7 +97,7 @@ impl RegressionDetector {
     pub fn new(settings: &RegressionSettings) -> Result<Self> {
         let config = Config::try_from(settings)?;
         let analyzer: Arc<dyn Analyzer> =
-            if config.use_statistics { Arc::new(TInterval) } else { Arc::new(ThresholdOnly) };
+            if config.use_statistics { Arc::new(Auto) } else { Arc::new(ThresholdOnly) };
         Ok(Self { config, analyzer, baselines: Baselines::default(), alerts: BTreeMap::new() })
     }
 
@@ -205,11 +210,11 @@ impl RegressionDetector {
         for partner in partners {
             planned.extend(partner.plan(candidate, &self.config)?);
         }
-        let tests = planned.iter().filter(|comparison| comparison.needs_statistics()).count().max(1);
-        let level = 1.0 - (1.0 - self.config.statistics.confidence_level) / tests as f64;
-        let findings: Result<Vec<Finding>> =
-            planned.into_iter().map(|comparison| self.finding(comparison, level, history)).collect();
-        let assessment = Assessment::new(findings?);
+        let mut findings = self.step_down(&planned)?;
+        for finding in &mut findings {
+            self.look_at_history(finding, history)?;
+        }
+        let assessment = Assessment::new(findings);
         if assessment.regression_detected() {
             for callback in self.alerts.values() {
                 callback(&assessment);
@@ -218,15 +223,37 @@ impl RegressionDetector {
         Ok(assessment)
     }
 
-    fn finding(
-        &self,
-        comparison: Planned,
-        level: f64,
-        history: &BTreeMap<MetricName, Vec<f64>>,
-    ) -> Result<Finding> {
-        let mut finding = comparison.finding(&*self.analyzer, level)?;
+    /// Holm's procedure over the comparisons: see the type's documentation.
+    fn step_down(&self, planned: &[Planned]) -> Result<Vec<Finding>> {
+        let mut open = planned.iter().filter(|comparison| comparison.needs_statistics()).count();
+        let level = |open: usize| 1.0 - (1.0 - self.config.statistics.confidence_level) / open.max(1) as f64;
+        let findings = planned.iter().map(|comparison| comparison.finding(&*self.analyzer, level(open)));
+        let mut findings = findings.collect::<Result<Vec<Finding>>>()?;
+        let is_decided =
+            |finding: &Finding| matches!(finding.verdict, Verdict::Regressed | Verdict::Improved);
+        // Each round but the last decides one comparison at least.
+        loop {
+            let undecided = planned
+                .iter()
+                .zip(&findings)
+                .filter(|(comparison, finding)| comparison.needs_statistics() && !is_decided(finding));
+            let left = undecided.count();
+            if left == open || left == 0 {
+                return Ok(findings);
+            }
+            open = left;
+            for (comparison, finding) in planned.iter().zip(&mut findings) {
+                if comparison.needs_statistics() && !is_decided(finding) {
+                    *finding = comparison.finding(&*self.analyzer, level(open))?;
+                }
+            }
+        }
+    }
+
+    /// Adds what the history says about a finding against the incumbent.
+    fn look_at_history(&self, finding: &mut Finding, history: &BTreeMap<MetricName, Vec<f64>>) -> Result<()> {
         let Some(past) = history.get(&finding.metric.name).filter(|_| finding.baseline.is_none()) else {
-            return Ok(finding);
+            return Ok(());
         };
         let view = history::look(past, finding.new_value, finding.metric.direction, &self.config)?;
         if let Some(severity) = &mut finding.severity
@@ -237,7 +264,7 @@ impl RegressionDetector {
             finding.reason.push_str("; one step more severe because it stands out from the history");
         }
         HistoryView { anomalies: finding.anomalies, trend: finding.trend, .. } = view;
-        Ok(finding)
+        Ok(())
     }
 }
 

@@ -176,14 +176,141 @@ fn iterations_of_one_process_start_count_once() {
 }
 
 #[test]
-fn one_process_start_alone_is_used_and_its_weakness_said() {
+fn one_process_start_alone_is_too_few_whatever_its_iterations() {
+    // Between starts real benchmarks differ by more than iterations of one start do.
     let one = |factor: f64| {
-        let samples = (0_u32..5).zip(times(factor)).map(|(i, value)| Sample::new(0, i, value)).collect();
-        vec![MetricSamples::new(spec("latency", Increase), samples)]
+        let iterations = (0_u32..30).map(|i| Sample::new(0, i, 100.0 * factor + f64::from(i * 7 % 11)));
+        vec![MetricSamples::new(spec("latency", Increase), iterations.collect())]
     };
     let finding = judge(&standard(), &measurements(one(1.0), one(1.5)));
-    assert_eq!(finding.verdict, Verdict::Regressed);
-    assert!(finding.reason.contains("one process start"), "{}", finding.reason);
+    assert_eq!(
+        (finding.verdict, finding.problem),
+        (Verdict::InsufficientData, Some(DataProblem::TooFewSamples))
+    );
+    assert!(
+        finding.reason.contains("measure more starts") && finding.reason.contains("30 iterations are worth"),
+        "{}",
+        finding.reason
+    );
+}
+
+#[test]
+fn warm_up_is_left_out_and_said() {
+    let starts = |factor: f64| {
+        let samples = (0_u32..6).flat_map(move |start| {
+            (0_u32..20).map(move |i| {
+                let warm_up = if i < 3 { 500.0 - 100.0 * f64::from(i) } else { 0.0 };
+                let scatter = f64::from(i * 7 % 5) * 0.1 + f64::from(start * 3 % 5) * 0.2;
+                Sample::new(start, i, factor * (100.0 + scatter) + warm_up)
+            })
+        });
+        vec![MetricSamples::new(spec("latency", Increase), samples.collect())]
+    };
+    let finding = judge(&standard(), &measurements(starts(1.0), starts(1.2)));
+    // The warm-up weighs on both means alike and would hide half of the change.
+    assert_eq!(finding.verdict, Verdict::Regressed, "{}", finding.reason);
+    assert!((finding.change.unwrap() - 0.2).abs() < 0.005, "{finding:?}");
+    assert!(
+        finding.reason.contains("18 of them left out as warm-up")
+            && finding.reason.contains("% of their variance lying between starts"),
+        "{}",
+        finding.reason
+    );
+}
+
+#[test]
+fn a_list_that_wanders_is_not_taken_for_independent_values() {
+    // Both wander slowly; independent values that scatter so would be far apart.
+    let wander = |shift: f64| (0..30).map(|i| 100.0 + shift + (f64::from(i) / 6.0).sin()).collect::<Vec<_>>();
+    let finding = judge(
+        &from_toml("regression_threshold = 0.0").unwrap(),
+        &two("m", Increase, &wander(0.0), &wander(0.6)),
+    );
+    assert_eq!(
+        (finding.verdict, finding.method.as_str()),
+        (Verdict::Inconclusive, "welch_t_autocorrelated"),
+        "{}",
+        finding.reason
+    );
+    assert!(finding.reason.contains("measuring in turn"), "{}", finding.reason);
+}
+
+#[test]
+fn one_slow_run_in_ten_is_not_voted_down_by_the_other_nine() {
+    let old: Vec<f64> = (0..10).map(|i| 100.0 + f64::from(i * 7 % 10) * 0.1).collect();
+    let mut new = old.clone();
+    new[4] = 1000.0;
+    let finding = judge(&standard(), &two("latency", Increase, &old, &new));
+    // Ranks would call this equivalent.
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "{}", finding.reason);
+}
+
+#[test]
+fn heavy_tails_are_judged_by_ranks() {
+    let old = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2, 99.8, 100.7, 130.0, 99.1];
+    let new = old.map(|value| value * 1.2);
+    let finding = judge(&standard(), &two("latency", Increase, &old, &new));
+    assert_eq!(
+        (finding.verdict, finding.method.as_str()),
+        (Verdict::Regressed, "rank_ratio"),
+        "{}",
+        finding.reason
+    );
+}
+
+#[test]
+fn outcomes_of_trials_are_judged_as_a_pass_rate() {
+    let trials = |passed: usize| (0..60).map(|i| f64::from(u8::from(i < passed))).collect::<Vec<_>>();
+    let finding = judge(&standard(), &two("pass_rate", Decrease, &trials(58), &trials(31)));
+    assert_eq!(
+        (finding.verdict, finding.method.as_str()),
+        (Verdict::Regressed, "pass_rate"),
+        "{}",
+        finding.reason
+    );
+    let few = judge(&standard(), &two("pass_rate", Decrease, &[1.0, 1.0, 1.0], &[0.0, 0.0, 1.0]));
+    assert_eq!(few.verdict, Verdict::Inconclusive, "{}", few.reason);
+}
+
+#[test]
+fn a_finding_says_how_likely_its_threshold_was_to_be_seen() {
+    let noisy = [100.0, 130.0, 80.0, 110.0, 95.0];
+    let blind = judge(&standard(), &two("latency", Increase, &noisy, &noisy));
+    let sharp = judge(&standard(), &two("latency", Increase, &OLD, &OLD));
+    assert!(blind.power.unwrap() < 0.25 && sharp.power.unwrap() > 0.99, "{blind:?} {sharp:?}");
+    assert!(blind.reason.contains("is seen with"), "{}", blind.reason);
+    let exact = judge(&standard(), &two("bytes", Increase, &[5.0; 3], &[5.0; 3]));
+    assert_eq!(exact.power, None);
+    assert!(exact.reason.contains("zero variance"), "{}", exact.reason);
+}
+
+#[test]
+fn reasons_tell_nan_from_infinity_and_say_where() {
+    let reason = |bad: f64| judge(&standard(), &two("latency", Increase, &OLD, &[1.0, 2.0, bad])).reason;
+    assert!(reason(f64::NAN).contains("NaN: sample 2 of the candidate"), "{}", reason(f64::NAN));
+    assert!(reason(f64::NEG_INFINITY).contains("infinite: sample 2"), "{}", reason(f64::INFINITY));
+}
+
+#[test]
+fn what_is_decided_leaves_its_share_of_the_error_to_the_others() {
+    let noise = [100.0, 108.0, 94.0, 103.0, 97.0];
+    let mut sides = measurements(vec![], vec![]);
+    for (name, factor) in [("a", 3.0), ("b", 3.0), ("c", 3.0), ("d", 1.0)] {
+        sides.incumbent.push(side(name, Increase, &noise));
+        sides.candidate.push(side(name, Increase, &noise.map(|value| value * factor)));
+    }
+    let findings = standard().assess(&sides).unwrap().findings;
+    let seen: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.verdict, (finding.interval.unwrap().level * 1e6).round()))
+        .collect();
+    // Holm: three are decided at 0.05 / 4 each, and the last then has all of 0.05.
+    let decided = (Verdict::Regressed, 987_500.0);
+    assert_eq!(
+        seen,
+        [decided, decided, decided, (Verdict::Equivalent, 950_000.0)],
+        "Bonferroni leaves it open"
+    );
 }
 
 #[test]

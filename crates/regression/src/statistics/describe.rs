@@ -117,12 +117,17 @@ pub fn percentile(values: &[f64], p: f64) -> Result<f64> {
     }
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
+    Ok(percentile_of_sorted(&sorted, p))
+}
+
+/// [`percentile`] of at least one value in ascending order, `p` being within its domain.
+pub(crate) fn percentile_of_sorted(sorted: &[f64], p: f64) -> f64 {
     let place = (sorted.len() - 1) as f64 * p / 100.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= place <= n - 1")]
-    let below = place.floor() as usize;
+    let below = (place.floor() as usize).min(sorted.len() - 1);
     let above = (below + 1).min(sorted.len() - 1);
     let part = place - place.floor();
-    Ok(sorted[below].mul_add(1.0 - part, sorted[above] * part))
+    sorted[below].mul_add(1.0 - part, sorted[above] * part)
 }
 
 /// Where `value` stands among `reference`, in percent: `100 (below + equal / 2) / n`, so that ties count half.
