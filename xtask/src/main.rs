@@ -11,6 +11,7 @@ mod ci;
 mod edges;
 mod examples;
 mod integration;
+mod simulate;
 mod task;
 
 use std::io::Write;
@@ -54,6 +55,17 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Simulates how often the judgement is wrong and what it sees; without a name, every table.
+    Simulate {
+        /// The table.
+        table: Option<simulate::Table>,
+        /// Few trials and a debug build: shows that the tables are computed, and measures nothing.
+        #[arg(long)]
+        smoke: bool,
+        /// Where to write the rows as JSON lines instead.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Runs every example of every crate; each checks itself and ends with an error if it fails.
     Examples,
     /// Compares the dependencies between the crates with the allowed ones.
@@ -69,6 +81,7 @@ fn main() -> ExitCode {
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
         Task::Bench { subject, smoke, json } => integration::bench(subject, smoke, json.as_deref()),
+        Task::Simulate { table, smoke, json } => simulate::simulate(table, smoke, json.as_deref()),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
     };

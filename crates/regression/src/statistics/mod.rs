@@ -40,6 +40,7 @@ pub(crate) use dependence::{Dependence, dependence};
 pub(crate) use describe::{check_level, check_values, is_constant, percentile_of_sorted, power_of_two_below};
 pub(crate) use permutation::{Deals, Flips};
 pub(crate) use proportion::share_ratio_interval;
+pub(crate) use rank::normal_quantile;
 pub(crate) use student::{satterthwaite, t_quantile, t_tail, welch_freedom};
 
 use crate::Error;
