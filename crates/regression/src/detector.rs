@@ -120,7 +120,7 @@ pub struct Finding {
     /// Two-sided p-value of "no difference".
     pub p_value: Option<f64>,
     /// The probability that, with this noise and so many samples, a true change of the threshold's size would have given an
-    /// interval without zero; `None` where there is no interval with a width, or no relative change.
+    /// interval beyond zero; `None` where there is no interval with a width, or no relative change.
     #[serde(default)]
     pub power: Option<f64>,
     /// The threshold that applied.

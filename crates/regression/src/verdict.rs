@@ -189,11 +189,11 @@ pub(crate) fn why_not(
 }
 
 /// The probability that a true change of the threshold's size would have been told from none: that an interval as wide as
-/// this one, around an estimate that scatters as this one does, leaves zero out.
+/// this one, around an estimate that scatters as this one does, lies beyond zero on that change's side.
 ///
 /// With `w` half the width of the interval, `t` its quantile of Student's distribution with `degrees_of_freedom`, and the
-/// standard error therefore `w / t`: the probability that Student's t exceeds `t - threshold t / w`, plus the tail on the other
-/// side (the usual shifted-t approximation of the noncentral distribution). `None` where the interval has no finite width, and
+/// standard error therefore `w / t`: the probability that Student's t exceeds `t - threshold t / w`, the usual shifted-t
+/// approximation of the noncentral distribution. `None` where the interval has no finite width, and
 /// for a threshold of zero.
 pub(crate) fn power(interval: Interval, threshold: f64, degrees_of_freedom: f64) -> Result<Option<f64>> {
     let half = (interval.high / 2.0) - (interval.low / 2.0);
@@ -201,8 +201,7 @@ pub(crate) fn power(interval: Interval, threshold: f64, degrees_of_freedom: f64)
         return Ok(None);
     }
     let quantile = t_quantile(interval.level, degrees_of_freedom)?;
-    let shift = threshold * quantile / half;
-    let power = t_tail(quantile - shift, degrees_of_freedom)? + t_tail(quantile + shift, degrees_of_freedom)?;
+    let power = t_tail(quantile - threshold * quantile / half, degrees_of_freedom)?;
     Ok(Some(power.clamp(0.0, 1.0)))
 }
 

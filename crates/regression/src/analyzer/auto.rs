@@ -1,8 +1,9 @@
 //! The default: the method that fits the values.
 
 use super::pass_rate::successes;
+use super::rank_shift::RankChange;
 use super::t_interval::{Freedom, t_estimate};
-use super::{Analyzer, Comparison, Estimate, PassRate, RankShift, point};
+use super::{Analyzer, Comparison, Estimate, PassRate, point};
 use crate::statistics::{dependence, is_constant};
 use crate::{Interval, Result};
 
@@ -28,7 +29,7 @@ const TIED_SHARE_MAX: f64 = 0.2;
 ///    values a side on; of the differences for pairs): the t interval with standard errors and degrees of freedom of a
 ///    first-order autoregression, methods `welch_t_autocorrelated` and `paired_t_autocorrelated`.
 /// 4. Otherwise the shorter of two intervals, ranks being given six percent: [`TInterval`](super::TInterval)'s with Welch's own degrees of freedom, best for noise that is
-///    about normal, and [`RankShift`]'s, better for heavy tails and several modes. The rank interval is not asked for below seven values a side, for values that are not all positive, for values with many ties, and
+///    about normal, and [`RankShift`](super::RankShift)'s, better for heavy tails and several modes. The rank interval is not asked for below seven values a side, for values that are not all positive, for values with many ties, and
 ///    where the change of the means lies more than two of its widths beside it: there the new values are not the old ones times a
 ///    factor (one in ten is slow), and only the mean sees that.
 ///
@@ -79,8 +80,10 @@ impl Analyzer for Auto {
         let chosen_at = 1.0 - (1.0 - comparison.level) * CHOICE_SHARE;
         let stricter = Comparison { level: chosen_at, ..*comparison };
         let by_means = t_estimate(&stricter, Freedom::Welch, method)?;
-        let chosen = match RankShift.analyze(&stricter) {
-            Ok(by_ranks) if is_preferred(&by_ranks, &by_means) => by_ranks,
+        let chosen = match RankChange::of(&stricter) {
+            Ok(by_ranks) if is_preferred(by_ranks.interval, &by_means) => {
+                by_ranks.into_estimate(&stricter)?
+            }
             // Too few values for ranks at this level.
             Ok(_) | Err(crate::Error::Data { .. }) => by_means,
             Err(error) => return Err(error),
@@ -120,11 +123,11 @@ fn ranks_may_compete(comparison: &Comparison<'_>) -> bool {
 }
 
 /// Whether the rank interval is short enough and agrees with the means.
-fn is_preferred(by_ranks: &Estimate, by_means: &Estimate) -> bool {
+fn is_preferred(by_ranks: Interval, by_means: &Estimate) -> bool {
     // On the scale of logarithms, where both are symmetric for small noise.
     let width = |interval: Interval| interval.high.ln_1p() - interval.low.max(-1.0).ln_1p();
-    let Interval { low, high, .. } = by_ranks.interval;
+    let Interval { low, high, .. } = by_ranks;
     let reach = AGREEMENT_WIDTHS * (high - low);
     let agrees = by_means.change().is_some_and(|change| low - reach <= change && change <= high + reach);
-    agrees && width(by_ranks.interval) <= LONGER_BY_MAX * width(by_means.interval)
+    agrees && width(by_ranks) <= LONGER_BY_MAX * width(by_means.interval)
 }

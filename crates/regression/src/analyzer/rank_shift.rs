@@ -41,40 +41,69 @@ impl Analyzer for RankShift {
         if comparison.is_exact() {
             return point(comparison, "exact", comparison.level);
         }
+        let change = RankChange::of(comparison)?;
+        change.into_estimate(comparison)
+    }
+}
+
+/// The estimated change without its p-value, which takes longer and is not always asked for.
+pub(super) struct RankChange {
+    /// The values or their logarithms, on whose scale the change is a shift.
+    x: Vec<f64>,
+    y: Vec<f64>,
+    is_ratio: bool,
+    shift: f64,
+    /// The interval of the relative change.
+    pub(super) interval: Interval,
+}
+
+impl RankChange {
+    pub(super) fn of(comparison: &Comparison<'_>) -> Result<Self> {
         let (old, new, level) = (comparison.incumbent, comparison.candidate, comparison.level);
-        let centre = median(old)?;
-        let finite = |value: f64| value.clamp(f64::MIN, f64::MAX);
-        if old.iter().chain(new).all(|value| *value > 0.0) {
-            let logs = |values: &[f64]| values.iter().map(|value| value.ln()).collect::<Vec<_>>();
-            let (shift, Interval { low, high, .. }, p_value) =
-                shift(&logs(old), &logs(new), comparison.paired, level)?;
-            return Ok(Estimate {
-                old_value: centre,
-                new_value: finite(centre * shift.exp()),
-                interval: Interval { low: finite(low.exp_m1()), high: finite(high.exp_m1()), level },
-                p_value,
-                method: if comparison.paired { "signed_rank_ratio" } else { "rank_ratio" },
-            });
-        }
-        let (shift, Interval { low, high, .. }, p_value) = shift(old, new, comparison.paired, level)?;
-        let unit = if centre.abs() > 0.0 { centre.abs() } else { 1.0 };
+        let is_ratio = old.iter().chain(new).all(|value| *value > 0.0);
+        let scaled = |values: &[f64]| -> Vec<f64> {
+            if is_ratio { values.iter().map(|value| value.ln()).collect() } else { values.to_vec() }
+        };
+        let (x, y) = (scaled(old), scaled(new));
+        let (shift, Interval { low, high, .. }) = if comparison.paired {
+            hodges_lehmann_paired(&differences(&x, &y), level)?
+        } else {
+            hodges_lehmann(&x, &y, level)?
+        };
+        let unit = if is_ratio { 1.0 } else { median(old)?.abs() };
+        let unit = if unit > 0.0 { unit } else { 1.0 };
+        let relative = |shift: f64| finite(if is_ratio { shift.exp_m1() } else { shift / unit });
+        let interval = Interval { low: relative(low), high: relative(high), level };
+        Ok(Self { x, y, is_ratio, shift, interval })
+    }
+
+    pub(super) fn into_estimate(self, comparison: &Comparison<'_>) -> Result<Estimate> {
+        let Self { x, y, is_ratio, shift, interval } = self;
+        let centre = median(comparison.incumbent)?;
+        let p_value = if comparison.paired {
+            wilcoxon_signed_rank(&differences(&x, &y))?.p_value
+        } else {
+            mann_whitney(&x, &y)?.p_value
+        };
         Ok(Estimate {
             old_value: centre,
-            new_value: finite(centre + shift),
-            interval: Interval { low: finite(low / unit), high: finite(high / unit), level },
-            p_value,
-            method: if comparison.paired { "signed_rank_shift" } else { "rank_shift" },
+            new_value: finite(if is_ratio { centre * shift.exp() } else { centre + shift }),
+            interval,
+            p_value: Some(p_value),
+            method: match (comparison.paired, is_ratio) {
+                (false, true) => "rank_ratio",
+                (false, false) => "rank_shift",
+                (true, true) => "signed_rank_ratio",
+                (true, false) => "signed_rank_shift",
+            },
         })
     }
 }
 
-/// The estimated shift, its interval, and the p-value of no shift.
-fn shift(x: &[f64], y: &[f64], paired: bool, level: f64) -> Result<(f64, Interval, Option<f64>)> {
-    if paired {
-        let differences: Vec<f64> = x.iter().zip(y).map(|(old, new)| new - old).collect();
-        let (centre, interval) = hodges_lehmann_paired(&differences, level)?;
-        return Ok((centre, interval, Some(wilcoxon_signed_rank(&differences)?.p_value)));
-    }
-    let (shift, interval) = hodges_lehmann(x, y, level)?;
-    Ok((shift, interval, Some(mann_whitney(x, y)?.p_value)))
+fn differences(x: &[f64], y: &[f64]) -> Vec<f64> {
+    x.iter().zip(y).map(|(old, new)| new - old).collect()
+}
+
+fn finite(value: f64) -> f64 {
+    value.clamp(f64::MIN, f64::MAX)
 }

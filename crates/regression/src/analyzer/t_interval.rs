@@ -2,8 +2,7 @@
 
 use super::{Analyzer, Comparison, Estimate, point};
 use crate::statistics::{
-    Dependence, mean, power_of_two_below, satterthwaite, std_dev, t_quantile, t_tail, trimmed_mean,
-    welch_freedom,
+    Dependence, mean, power_of_two_below, satterthwaite, t_quantile, t_tail, trimmed_mean, welch_freedom,
 };
 use crate::{Interval, Result};
 
@@ -78,9 +77,7 @@ pub(super) fn t_estimate(
         .chain(comparison.candidate)
         .fold(0.0, |widest, value| value.abs().max(widest));
     let scale = power_of_two_below(widest);
-    let scaled = |values: &[f64]| values.iter().map(|value| value / scale).collect::<Vec<_>>();
-    let (x, y) = (scaled(comparison.incumbent), scaled(comparison.candidate));
-    let means = Means::of(&x, &y, comparison.paired, freedom)?;
+    let means = Means::of(comparison, scale, freedom)?;
     let ratio = if means.x.abs() > 0.0 { (means.y / means.x).abs() } else { 1.0 };
     let at_ratio = means.degrees_of_freedom(ratio, freedom);
     let at_ratio = if at_ratio.is_finite() { at_ratio } else { means.degrees_of_freedom(1.0, freedom) };
@@ -111,28 +108,35 @@ struct Means {
 }
 
 impl Means {
-    fn of(x: &[f64], y: &[f64], paired: bool, freedom: Freedom) -> Result<Self> {
+    /// In units of `scale`, a power of two, so that no square overflows and no bit is lost.
+    fn of(comparison: &Comparison<'_>, scale: f64, freedom: Freedom) -> Result<Self> {
+        let (x, y, paired) = (comparison.incumbent, comparison.candidate, comparison.paired);
         let (nx, ny) = (x.len() as f64, y.len() as f64);
         if let Freedom::Trimmed(share) = freedom {
             let (x, y) = (trimmed_mean(x, share)?, trimmed_mean(y, share)?);
             return Ok(Self {
-                x: x.mean,
-                y: y.mean,
-                error_x: x.standard_error,
-                error_y: y.standard_error,
+                x: x.mean / scale,
+                y: y.mean / scale,
+                error_x: x.standard_error / scale,
+                error_y: y.standard_error / scale,
                 vxy: 0.0,
                 nx: x.kept as f64,
                 ny: y.kept as f64,
                 paired: false,
             });
         }
-        let (mean_x, mean_y) = (mean(x)?, mean(y)?);
         let factor = match freedom {
             Freedom::Dependent(dependence) => dependence.error_factor,
             _ => 1.0,
         };
-        let (error_x, error_y) = (std_dev(x)? * (factor / nx).sqrt(), std_dev(y)? * (factor / ny).sqrt());
-        let products = |(old, new): (&f64, &f64)| (old - mean_x) * (new - mean_y);
+        let (mean_x, mean_y) = (mean(x)? / scale, mean(y)? / scale);
+        let squares = |values: &[f64], mean: f64| {
+            values.iter().map(|value| (value / scale - mean).powi(2)).sum::<f64>()
+        };
+        let error =
+            |values: &[f64], mean: f64, n: f64| (squares(values, mean) / (n - 1.0) / n * factor).sqrt();
+        let (error_x, error_y) = (error(x, mean_x, nx), error(y, mean_y, ny));
+        let products = |(old, new): (&f64, &f64)| (old / scale - mean_x) * (new / scale - mean_y);
         let vxy =
             if paired { x.iter().zip(y).map(products).sum::<f64>() / (nx - 1.0) / nx * factor } else { 0.0 };
         Ok(Self { x: mean_x, y: mean_y, error_x, error_y, vxy, nx, ny, paired })

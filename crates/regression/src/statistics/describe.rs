@@ -83,10 +83,14 @@ fn std_dev_and(values: &[f64], what: &'static str, finish: impl Fn(f64, f64) -> 
     Ok(finish(scale, squares / (values.len() as f64 - 1.0)).min(f64::MAX))
 }
 
+/// 2^1023.
+const LARGEST_POWER: f64 = f64::from_bits(0x7FE0_0000_0000_0000);
+
 /// The largest power of two not above `value`, which is positive: dividing by it loses no bit.
 pub(crate) fn power_of_two_below(value: f64) -> f64 {
-    // The logarithm of the largest floats rounds up to 1024, whose power would be infinite.
-    value.log2().floor().min(1023.0).exp2().max(f64::MIN_POSITIVE)
+    // The exponent alone. Of numbers below the normal ones nothing is left, and of infinity, infinity.
+    let exponent = f64::from_bits(value.to_bits() & 0x7FF0_0000_0000_0000);
+    exponent.clamp(f64::MIN_POSITIVE, LARGEST_POWER)
 }
 
 /// The middle of at least one value: the mean of the two middle ones for an even count.

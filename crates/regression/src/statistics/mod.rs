@@ -8,6 +8,7 @@ mod bootstrap;
 mod count;
 mod dependence;
 mod describe;
+mod memo;
 mod outlier;
 mod permutation;
 mod proportion;

@@ -1,8 +1,11 @@
 //! Rank statistics of two independent samples: Mann-Whitney and Hodges-Lehmann.
 
+use std::cell::RefCell;
+
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
+use super::memo::{Memo, remembered};
 use super::{check_level, check_values};
 use crate::{Error, Interval, Result};
 
@@ -43,7 +46,10 @@ pub fn mann_whitney(x: &[f64], y: &[f64]) -> Result<MannWhitney> {
     if x.len() + y.len() <= EXACT_COUNT_MAX {
         let doubled = doubled_ranks(x, y);
         let p_value = if has_no_ties(&doubled) {
-            tails(&u_counts(x.len(), y.len()), whole(u))
+            // Symmetric: the tail that is farther out is the lower one of U or of its mirror.
+            let u = whole(u);
+            let tail: f64 = u_counts(x.len(), y.len()).iter().take(u.min(x.len() * y.len() - u) + 1).sum();
+            (2.0 * tail / choices(x.len(), y.len())).min(1.0)
         } else {
             let observed = doubled[x.len()..].iter().sum();
             tails(&subset_sums(&doubled, y.len()), observed)
@@ -174,30 +180,40 @@ fn interval_cut(nx: usize, ny: usize, alpha: f64) -> Option<usize> {
         return (cut >= 1.0).then(|| cut as usize - 1);
     }
     // The interval from the k-th smallest to the k-th largest difference misses with probability 2 P(U <= k - 1).
-    largest_within(&u_counts(nx, ny), alpha)
+    let question = ((nx as u64) << 32 | ny as u64, alpha.to_bits());
+    remembered(&CUTS, question, || largest_within(&u_counts(nx, ny), choices(nx, ny), alpha))
 }
 
-/// The largest u for which `2 P(U <= u) <= alpha`, for a symmetric U whose values are taken so often; `None` if there is
-/// none.
-pub(crate) fn largest_within(counts: &[f64], alpha: f64) -> Option<usize> {
-    let total: f64 = counts.iter().sum();
+thread_local! {
+    static CUTS: RefCell<Memo<Option<usize>>> = const { RefCell::new(Memo::new()) };
+}
+
+/// In how many ways `ny` of `nx + ny` can be chosen.
+fn choices(nx: usize, ny: usize) -> f64 {
+    // Each quotient is a whole number.
+    (1..=ny).fold(1.0, |ways, i| ways * (nx + i) as f64 / i as f64)
+}
+
+/// The largest u for which `2 P(U <= u) <= alpha`, for a U whose values from zero on are taken so often out of `total`;
+/// `None` if there is none.
+pub(crate) fn largest_within(counts: &[f64], total: f64, alpha: f64) -> Option<usize> {
     // A hair of slack, for the level is computed as one minus alpha.
     let allowed = alpha / 2.0 * (1.0 + 1e-12) * total;
     let mut tail = 0.0;
-    let within = counts.iter().take(counts.len().div_ceil(2)).take_while(|count| {
+    let within = counts.iter().take_while(|count| {
         tail += **count;
         tail <= allowed
     });
     within.count().checked_sub(1)
 }
 
-/// How often U takes each value among all choices of `ny` ranks out of `nx + ny` without ties: the coefficients of the
+/// How often U takes each value of its lower half, 0 to `nx ny / 2`, among all choices of `ny` ranks out of `nx + ny` without ties: the coefficients of the
 /// Gaussian binomial, the product of `(1 - q^(nx + i)) / (1 - q^i)` over i = 1 to ny (Mann and Whitney 1947, David et al.
 /// 1966). Multiplying and dividing in place costs two passes a factor; every number on the way is whole and below
 /// C(50, 25) = 1.3e14 in size, so that floats hold it exactly.
 fn u_counts(nx: usize, ny: usize) -> Vec<f64> {
     let (small, large) = (nx.min(ny), nx.max(ny));
-    let mut counts = vec![0.0; nx * ny + 1];
+    let mut counts = vec![0.0; nx * ny / 2 + 1];
     counts[0] = 1.0;
     for i in 1..=small {
         for u in (large + i..counts.len()).rev() {

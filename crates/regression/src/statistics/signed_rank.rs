@@ -128,5 +128,7 @@ fn interval_cut(n: usize, alpha: f64) -> Option<usize> {
     }
     let ranks: Vec<usize> = (1..=n).collect();
     let counts = sign_sums(&ranks);
-    super::rank::largest_within(&counts, alpha)
+    let total = counts.iter().sum();
+    // Only the lower half, for the sums are symmetric.
+    super::rank::largest_within(&counts[..counts.len().div_ceil(2)], total, alpha)
 }

@@ -1,8 +1,11 @@
 //! What Student's t distribution gives: tests of means, intervals for means and for the next value.
 
+use std::cell::RefCell;
+
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
+use super::memo::{Memo, remembered};
 use super::{check_level, check_values, is_constant, mean, std_dev};
 use crate::{Error, Interval, Result};
 
@@ -119,7 +122,13 @@ fn around_mean(values: &[f64], level: f64, factor: f64) -> Result<Interval> {
 /// The t for which the middle `level` of the distribution lies within `-t..t`.
 pub(crate) fn t_quantile(level: f64, degrees_of_freedom: f64) -> Result<f64> {
     check_level(level)?;
-    Ok(student(degrees_of_freedom)?.inverse_cdf(f64::midpoint(1.0, level)))
+    let distribution = student(degrees_of_freedom)?;
+    let question = (level.to_bits(), degrees_of_freedom.to_bits());
+    Ok(remembered(&QUANTILES, question, || distribution.inverse_cdf(f64::midpoint(1.0, level))))
+}
+
+thread_local! {
+    static QUANTILES: RefCell<Memo<f64>> = const { RefCell::new(Memo::new()) };
 }
 
 /// Degrees of freedom of a sum of two independent means with standard errors `ex` and `ey`, not both zero.
