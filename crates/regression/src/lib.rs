@@ -12,14 +12,17 @@
 //! the whole confidence interval of the relative change lies beyond it. The other answers are *improved* (the whole
 //! interval on the good side of zero), *equivalent* (the whole interval within the threshold on both sides),
 //! *inconclusive* (more samples could decide) and *insufficient data* with the reason. None of the last two is ever "no
-//! regression". The confidence level holds for all metrics of an assessment together.
+//! regression". The confidence level holds for all metrics of an assessment together (Holm), and each finding says how likely a
+//! change of the threshold's size was to be seen.
 //!
 //! # The parts
 //!
 //! - [`Detector`] turns [`Measurements`] into an [`Assessment`]; [`RegressionDetector`] is the standard one, made from
 //!   [`RegressionSettings`].
-//! - [`Analyzer`] is one statistical method for one comparison: [`TInterval`] (Fieller's interval for the ratio of means,
-//!   paired or not), [`RankShift`] (Hodges-Lehmann), [`ThresholdOnly`] (no statistics).
+//! - [`Analyzer`] is one statistical method for one comparison. [`Auto`] chooses for everyone who does not: [`TInterval`]
+//!   (Fieller's interval for the ratio of means), [`RankShift`] (Hodges-Lehmann), [`PassRate`]. Others are there to be asked for:
+//!   [`Permutation`], [`Bootstrap`], [`TrimmedMeans`], [`EventCounts`], [`ThresholdOnly`] (no statistics).
+//! - [`simulation`] counts how often all this is wrong, and what it sees.
 //! - [`Baselines`] are pinned versions, against which many small losses add up.
 //! - [`analyze_series`] finds changes of level, outliers and the trend in a plain list of numbers.
 //! - [`statistics`] has the formulas, each with its source.
@@ -52,8 +55,9 @@
 //!
 //! It measures nothing, stores nothing and decides nothing: an assessment is advice for whoever accepts versions. It does
 //! not correct for looking at growing samples again and again, nor for the many iterations of a run: whoever stops at the
-//! first significant answer must ask for a higher confidence level. It assumes independent samples (or pairs); where
-//! values depend on their predecessors, measure in turn and set [`Measurements::paired`].
+//! first significant answer must ask for a higher confidence level. It assumes independent process starts (or pairs). Where
+//! values wander with time it widens the interval as far as it can see that, which needs eight values a side; measuring in
+//! turn and setting [`Measurements::paired`] needs none.
 
 mod analyzer;
 mod baselines;
@@ -84,7 +88,7 @@ pub use detector::{
 };
 pub use error::{Error, Result};
 pub use parallel::in_parallel;
-pub use regression_detector::{AlertCallback, MetricStatistics, RegressionDetector};
+pub use regression_detector::{AlertCallback, BaselineUpdate, MetricStatistics, RegressionDetector};
 pub use series::{ChangePoint, SERIES_LEN_MAX, SeriesReport, SeriesSettings, analyze_series};
 pub use settings::{
     AnomalyAlgorithm, AnomalySettings, MetricThreshold, RegressionSettings, Sensitivity, StatisticalSettings,

@@ -14,7 +14,7 @@ use crate::history::{self, HistoryView};
 use crate::statistics::{Summary, summarize};
 use crate::{
     Anomaly, Assessment, Baseline, Baselines, Detector, DetectorStatus, Error, Finding, Measurements,
-    RegressionSettings, RegressionSummary, Result, Trend, Verdict,
+    RegressionSettings, RegressionSummary, Result, Trend, Verdict, in_parallel,
 };
 
 /// Called with every assessment that has a regression.
@@ -92,6 +92,24 @@ pub struct MetricStatistics {
     pub anomalies: Vec<Anomaly>,
 }
 
+/// What [`RegressionDetector::update_baseline_if_improved`] did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum BaselineUpdate {
+    /// The baseline is the new version now.
+    Moved {
+        /// What it was.
+        previous: Baseline,
+        /// The comparison of the new version with it.
+        assessment: Assessment,
+    },
+    /// The baseline stays.
+    Kept {
+        /// The comparison, which says why.
+        assessment: Assessment,
+    },
+}
+
 impl RegressionDetector {
     /// A detector with checked settings and the standard methods.
     pub fn new(settings: &RegressionSettings) -> Result<Self> {
@@ -141,6 +159,53 @@ impl RegressionDetector {
         self.baselines.establish_baseline(name, version_id, metrics)
     }
 
+    /// Moves a known baseline by hand: see [`Baselines::update_baseline`].
+    pub fn update_baseline(
+        &mut self,
+        name: &str,
+        version_id: VersionId,
+        metrics: Vec<MetricSamples>,
+    ) -> Result<Baseline> {
+        self.baselines.update_baseline(name, version_id, metrics)
+    }
+
+    /// Moves a known baseline to a version that is better, and only to such: at least one metric improved with evidence, every
+    /// metric of the baseline could be compared, and none is estimated to be worse, not even within its threshold.
+    ///
+    /// So a baseline never follows a drift: what loses half a percent a step is compared with the same baseline every time.
+    ///
+    /// ```
+    /// use evoseal_regression::{BaselineUpdate, RegressionDetector, RegressionSettings};
+    /// use evoseal_types::{Direction, MetricSamples, MetricSpec};
+    /// let latency = MetricSpec::new("latency", "ms", Direction::Increase)?;
+    /// let side = |values: &[f64]| vec![MetricSamples::independent(latency.clone(), values)];
+    /// let mut detector = RegressionDetector::new(&RegressionSettings::default())?;
+    /// detector.establish_baseline("best", "v1".parse()?, side(&[10.0, 10.1, 9.9, 10.2]))?;
+    /// let slower = detector.update_baseline_if_improved("best", "v2".parse()?, side(&[10.1, 10.2, 10.0, 10.3]))?;
+    /// assert!(matches!(slower, BaselineUpdate::Kept { .. }));
+    /// detector.update_baseline_if_improved("best", "v3".parse()?, side(&[8.0, 8.1, 7.9, 8.2]))?;
+    /// assert_eq!(detector.get_baseline("best")?.version_id.as_str(), "v3");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn update_baseline_if_improved(
+        &mut self,
+        name: &str,
+        version_id: VersionId,
+        metrics: Vec<MetricSamples>,
+    ) -> Result<BaselineUpdate> {
+        let assessment = self.compare_against_baseline(name, &metrics)?;
+        let is_no_worse = |finding: &Finding| {
+            let sign = finding.metric.direction.harm_sign();
+            finding.problem.is_none() && finding.absolute_change.is_some_and(|change| sign * change <= 0.0)
+        };
+        let improved = assessment.findings.iter().any(|finding| finding.verdict == Verdict::Improved);
+        if !improved || !assessment.findings.iter().all(is_no_worse) {
+            return Ok(BaselineUpdate::Kept { assessment });
+        }
+        let previous = self.baselines.update_baseline(name, version_id, metrics)?;
+        Ok(BaselineUpdate::Moved { previous, assessment })
+    }
+
     /// The baseline of that name; the error lists the known ones.
     pub fn get_baseline(&self, name: &str) -> Result<&Baseline> {
         self.baselines.get_baseline(name)
@@ -156,12 +221,19 @@ impl RegressionDetector {
     pub fn compare_against_baseline(&self, name: &str, candidate: &[MetricSamples]) -> Result<Assessment> {
         let partner = Partner::baseline(self.baselines.get_baseline(name)?)?;
         let candidate = by_name(candidate, "candidate")?;
-        self.judge(&[partner], &candidate, &BTreeMap::new())
+        let assessment = self.judge(&[partner], &candidate, &BTreeMap::new())?;
+        self.alert(&assessment);
+        Ok(assessment)
     }
 
-    /// Judges several candidates, each by itself: the answer at index `i` belongs to the measurements at index `i`.
+    /// Judges several candidates, each by itself and on all processors: the answer at index `i` belongs to the measurements at
+    /// index `i`. Alerts are called in that order when all are judged.
     pub fn detect_regressions_batch(&self, batch: &[Measurements]) -> Vec<Result<Assessment>> {
-        batch.iter().map(|measurements| self.assess(measurements)).collect()
+        let answers = in_parallel(batch, |measurements| self.judge_measurements(measurements));
+        for assessment in answers.iter().flatten() {
+            self.alert(assessment);
+        }
+        answers
     }
 
     /// Calls `callback` from now on with every assessment that has a regression, in the order of the names; what had that
@@ -214,13 +286,29 @@ impl RegressionDetector {
         for finding in &mut findings {
             self.look_at_history(finding, history)?;
         }
-        let assessment = Assessment::new(findings);
+        Ok(Assessment::new(findings))
+    }
+
+    fn alert(&self, assessment: &Assessment) {
         if assessment.regression_detected() {
             for callback in self.alerts.values() {
-                callback(&assessment);
+                callback(assessment);
             }
         }
-        Ok(assessment)
+    }
+
+    fn judge_measurements(&self, measurements: &Measurements) -> Result<Assessment> {
+        let candidate = by_name(&measurements.candidate, "candidate")?;
+        let mut partners = vec![Partner::incumbent(&measurements.incumbent, measurements.paired)?];
+        let mut names = BTreeSet::new();
+        for baseline in &measurements.baselines {
+            if !names.insert(&baseline.name) {
+                let reason = "it is listed twice".to_owned();
+                return Err(Error::Invalid { what: format!("baseline {:?}", baseline.name), reason });
+            }
+            partners.push(Partner::baseline(baseline)?);
+        }
+        self.judge(&partners, &candidate, &measurements.history)
     }
 
     /// Holm's procedure over the comparisons: see the type's documentation.
@@ -270,17 +358,9 @@ impl RegressionDetector {
 
 impl Detector for RegressionDetector {
     fn assess(&self, measurements: &Measurements) -> Result<Assessment> {
-        let candidate = by_name(&measurements.candidate, "candidate")?;
-        let mut partners = vec![Partner::incumbent(&measurements.incumbent, measurements.paired)?];
-        let mut names = BTreeSet::new();
-        for baseline in &measurements.baselines {
-            if !names.insert(&baseline.name) {
-                let reason = "it is listed twice".to_owned();
-                return Err(Error::Invalid { what: format!("baseline {:?}", baseline.name), reason });
-            }
-            partners.push(Partner::baseline(baseline)?);
-        }
-        self.judge(&partners, &candidate, &measurements.history)
+        let assessment = self.judge_measurements(measurements)?;
+        self.alert(&assessment);
+        Ok(assessment)
     }
 
     fn status(&self) -> DetectorStatus {

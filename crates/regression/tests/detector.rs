@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{from_toml, judge, measurements, side, spec, standard, two, with_history};
 use evoseal_regression::{
-    Assessment, Baseline, Baselines, DataProblem, Detector, Error, Measurements, RankShift,
+    Assessment, Baseline, BaselineUpdate, Baselines, DataProblem, Detector, Error, Measurements, RankShift,
     RegressionDetector, RegressionSettings, TrendDirection, Verdict,
 };
 use evoseal_types::Direction::{Decrease, Increase};
@@ -540,4 +540,57 @@ fn equal_measurements_give_equal_bytes() {
     };
     let detector = RegressionDetector::new(&RegressionSettings::default()).unwrap();
     assert_eq!(json(&detector), json(&detector.clone()));
+}
+
+#[test]
+fn a_baseline_is_moved_by_hand_only_under_a_known_name() {
+    let mut detector = standard();
+    let side = |factor| vec![side("latency", Increase, &times(factor))];
+    detector.establish_baseline("release", "v1".parse().unwrap(), side(1.0)).unwrap();
+    let error = detector.update_baseline("relaese", "v2".parse().unwrap(), side(1.0)).unwrap_err();
+    assert_eq!(error, Error::UnknownBaseline { name: "relaese".into(), known: vec!["release".into()] });
+    let previous = detector.update_baseline("release", "v2".parse().unwrap(), side(2.0)).unwrap();
+    assert_eq!(previous.version_id.as_str(), "v1");
+    assert_eq!(detector.get_baseline("release").unwrap().metrics, side(2.0));
+    let mut baselines = detector.baselines().clone();
+    baselines.remove_baseline("release").unwrap();
+    assert!(baselines.remove_baseline("release").is_err() && baselines.names().is_empty());
+}
+
+#[test]
+fn a_baseline_that_moves_by_itself_follows_gains_and_never_a_drift() {
+    let mut detector = standard();
+    let both = |latency: f64, memory: f64| {
+        vec![side("latency", Increase, &times(latency)), side("memory", Increase, &times(memory))]
+    };
+    detector.establish_baseline("best", "v0".parse().unwrap(), both(1.0, 1.0)).unwrap();
+    let mut offer = |id: &str, metrics: Vec<MetricSamples>| {
+        let update = detector.update_baseline_if_improved("best", id.parse().unwrap(), metrics).unwrap();
+        matches!(update, BaselineUpdate::Moved { .. })
+    };
+    // Half a percent worse a step is within the threshold each time, and equivalent.
+    assert!(!offer("drift", both(1.005, 1.0)));
+    assert!(!offer("same", both(1.0, 1.0)), "nothing improved");
+    assert!(!offer("traded", both(0.5, 1.01)), "half the latency for one percent of memory");
+    assert!(!offer("half measured", vec![side("latency", Increase, &times(0.5))]));
+    assert!(offer("better", both(0.5, 1.0)));
+    assert_eq!(detector.get_baseline("best").unwrap().version_id.as_str(), "better");
+}
+
+#[test]
+fn a_batch_is_answered_like_its_parts_and_alerts_come_in_its_order() {
+    let mut detector = standard();
+    let batch: Vec<Measurements> =
+        (0..40).map(|i| two("latency", Increase, &OLD, &times(1.0 + f64::from(i % 3) * 0.2))).collect();
+    let one_by_one: Vec<_> = batch.iter().map(|part| detector.assess(part)).collect();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let alerts = Arc::clone(&seen);
+    detector.register_alert_callback(
+        "collect",
+        Arc::new(move |assessment: &Assessment| alerts.lock().unwrap().push(assessment.clone())),
+    );
+    assert_eq!(detector.detect_regressions_batch(&batch), one_by_one);
+    let expected: Vec<Assessment> =
+        one_by_one.into_iter().flatten().filter(Assessment::regression_detected).collect();
+    assert_eq!(*seen.lock().unwrap(), expected);
 }
