@@ -4,7 +4,7 @@ use super::pass_rate::successes;
 use super::rank_shift::RankChange;
 use super::t_interval::{Freedom, t_estimate};
 use super::{Analyzer, Comparison, Estimate, PassRate, point};
-use crate::statistics::{dependence, is_constant};
+use crate::statistics::{dependence, is_constant, percentile_of_sorted};
 use crate::{Interval, Result};
 
 /// Below so many values a side the t interval is never wider than that of the ranks by more than chance, and stands alone.
@@ -18,6 +18,8 @@ const RANK_PAIRS_MAX: usize = 1_000_000;
 const CHOICE_SHARE: f64 = 0.92;
 /// How many widths of the rank interval the change of the means may lie beside it. The means of two modes wander by about one.
 const AGREEMENT_WIDTHS: f64 = 2.0;
+/// From which ratio on both sides scatter differently: ranks assume that they scatter alike.
+const SCATTER_RATIO_MAX: f64 = 2.0;
 /// Values of which more than this share are not unique count as discrete: their ranks are lumps.
 const TIED_SHARE_MAX: f64 = 0.2;
 
@@ -29,8 +31,8 @@ const TIED_SHARE_MAX: f64 = 0.2;
 ///    values a side on; of the differences for pairs): the t interval with standard errors and degrees of freedom of a
 ///    first-order autoregression, methods `welch_t_autocorrelated` and `paired_t_autocorrelated`.
 /// 4. Otherwise the shorter of two intervals, ranks being given six percent: [`TInterval`](super::TInterval)'s with Welch's own degrees of freedom, best for noise that is
-///    about normal, and [`RankShift`](super::RankShift)'s, better for heavy tails and several modes. The rank interval is not asked for below seven values a side, for values that are not all positive, for values with many ties, and
-///    where the change of the means lies more than two of its widths beside it: there the new values are not the old ones times a
+///    about normal, and [`RankShift`](super::RankShift)'s, better for heavy tails and several modes. The rank interval is not asked for below seven values a side, for values that are not all positive, for values with many ties, where one side
+///    scatters more than twice as much as the other, and where the change of the means lies more than two of its widths beside it: there the new values are not the old ones times a
 ///    factor (one in ten is slow), and only the mean sees that.
 ///
 /// **Why choosing is allowed.** Under normal noise the ratio of both widths depends on neither means nor scale, and is therefore
@@ -116,10 +118,32 @@ fn ranks_may_compete(comparison: &Comparison<'_>) -> bool {
     if !old.iter().chain(new).all(|value| *value > 0.0) {
         return false;
     }
-    let mut all: Vec<f64> = old.iter().chain(new).copied().collect();
-    all.sort_unstable_by(f64::total_cmp);
-    let tied = all.windows(2).filter(|pair| pair[0] >= pair[1]).count();
-    tied as f64 <= TIED_SHARE_MAX * all.len() as f64
+    let sorted = |values: &[f64]| {
+        let mut sorted = values.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted
+    };
+    let (old, new) = (sorted(old), sorted(new));
+    let ties = |sorted: &[f64]| sorted.windows(2).filter(|pair| pair[0] >= pair[1]).count();
+    let tied = ties(&old) + ties(&new);
+    let may = tied as f64 <= TIED_SHARE_MAX * (old.len() + new.len()) as f64;
+    may && (comparison.paired || !scatters_otherwise(&old, &new))
+}
+
+/// Whether one side scatters several times as much as the other, relative to its size: by its middle half and by its standard
+/// deviation. One of them alone says little, for the first wanders with two modes and the second with heavy tails.
+fn scatters_otherwise(old: &[f64], new: &[f64]) -> bool {
+    let measures = |sorted: &[f64]| {
+        let middle = percentile_of_sorted(sorted, 50.0);
+        let half = percentile_of_sorted(sorted, 75.0) - percentile_of_sorted(sorted, 25.0);
+        let mean = sorted.iter().sum::<f64>() / sorted.len() as f64;
+        let squares: f64 = sorted.iter().map(|value| (value - mean).powi(2)).sum();
+        (half / middle, (squares / (sorted.len() - 1) as f64).sqrt() / mean)
+    };
+    let ((half_old, deviation_old), (half_new, deviation_new)) = (measures(old), measures(new));
+    let exceeds = |one: f64, other: f64| one > SCATTER_RATIO_MAX * other;
+    exceeds(half_old, half_new) && exceeds(deviation_old, deviation_new)
+        || exceeds(half_new, half_old) && exceeds(deviation_new, deviation_old)
 }
 
 /// Whether the rank interval is short enough and agrees with the means.

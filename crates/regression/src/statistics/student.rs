@@ -143,8 +143,12 @@ pub(crate) fn satterthwaite(ex: f64, nx: f64, ey: f64, ny: f64) -> f64 {
 /// `(vx + vy)^2 / (vx^2 / (nx + 1) + vy^2 / (ny + 1)) - 2` (Welch 1947, section 4), at most `nx + ny - 2`.
 ///
 /// Satterthwaite's estimate is biased downwards where both variances are about equal, by one of eight at five values a side;
-/// this one is not, and tends to the same limit where one variance is all there is.
+/// this one is not, and tends to the same limit where one variance is all there is. Where one side has more than half again as
+/// many values as the other, this one is too high, and it is Satterthwaite's.
 pub(crate) fn welch_freedom(ex: f64, nx: f64, ey: f64, ny: f64) -> f64 {
+    if nx.max(ny) > 1.5 * nx.min(ny) {
+        return satterthwaite(ex, nx, ey, ny);
+    }
     let error = ex.hypot(ey);
     let (x, y) = ((ex / error).powi(2), (ey / error).powi(2));
     (1.0 / (x * x / (nx + 1.0) + y * y / (ny + 1.0)) - 2.0).min(nx + ny - 2.0)
