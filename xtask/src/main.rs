@@ -14,6 +14,7 @@ mod integration;
 mod simulate;
 mod task;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,16 +45,13 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Runs a benchmark, or all of them, with optimisation.
+    /// Runs a benchmark, or all of them, with optimisation; `bench help` and `bench checkpoint --help` say what there is.
+    #[command(disable_help_flag = true)]
     Bench {
-        /// The subject.
-        subject: Option<integration::Subject>,
-        /// Small inputs and a debug build: shows that the benchmark works, and measures nothing.
-        #[arg(long)]
-        smoke: bool,
-        /// Where to write the figures as JSON as well.
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
+        /// A subject and its options. With `--smoke` the build is a debug one, and the inputs are small: shows that the
+        /// benchmark works, and measures nothing.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
     },
     /// Simulates how often the judgement is wrong and what it sees; without a name, every table.
     Simulate {
@@ -80,7 +78,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
-        Task::Bench { subject, smoke, json } => integration::bench(subject, smoke, json.as_deref()),
+        Task::Bench { words } => integration::bench(&words),
         Task::Simulate { table, smoke, json } => simulate::simulate(table, smoke, json.as_deref()),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
