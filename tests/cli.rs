@@ -44,6 +44,7 @@ const COMMANDS: &[&[&str]] = &[
     &["detect", "compare"],
     &["detect", "simulate"],
     &["detect", "simulate", "aa"],
+    &["detect", "simulate", "blocks"],
     &["detect", "simulate", "power"],
     &["gc"],
     &["doctor"],

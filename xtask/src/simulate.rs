@@ -14,6 +14,8 @@ const SMOKE_TRIALS: &str = "20";
 pub(crate) enum Table {
     /// False regressions of unchanged code, and at the edge of the threshold.
     Aa,
+    /// The same for noise that wanders while one side is measured before the other.
+    Blocks,
     /// What is seen, beside the best classical test.
     Power,
 }

@@ -357,6 +357,8 @@ pub(crate) enum DetectCommand {
 pub(crate) enum SimulateCommand {
     /// False regressions of unchanged code, and at the edge of the threshold, for every noise, CV and number of samples.
     Aa(CellArguments),
+    /// The same for noise that wanders while all of one side is measured before all of the other: why to measure in turn.
+    Blocks(CellArguments),
     /// How often harmful changes of 5 and 10 % are seen, beside the best classical test at the same error.
     Power(CellArguments),
 }

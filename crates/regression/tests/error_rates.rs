@@ -162,6 +162,7 @@ fn the_default_sees_what_the_best_test_sees() {
         coefficient_of_variation: 0.05,
         samples: 10,
         between_starts,
+        in_turn: true,
     });
     let settings = CellSimulation { trials: 400, ..CellSimulation::default() };
     for row in power_table(&cells, &[0.05], &settings).unwrap() {

@@ -7,10 +7,10 @@ use super::{Analyzer, Comparison, Estimate, PassRate, point};
 use crate::statistics::{dependence, is_constant, percentile_of_sorted};
 use crate::{Interval, Result};
 
-/// Below so many values a side the t interval is never wider than that of the ranks by more than chance, and stands alone.
+/// Below so many values a side the rank interval is hardly ever the shorter one, and is not computed.
 const RANK_COUNT_MIN: usize = 7;
-/// The rank interval is taken unless it is longer than the t interval by more than this factor: so the power stays within two points
-/// of the better one on normal noise, where the t interval is, and on two modes, where that of the ranks is.
+/// The rank interval is taken unless it is longer than the t interval by more than this factor: so the power stays within
+/// two points of the better one both on normal noise and on two modes, where they differ most.
 const LONGER_BY_MAX: f64 = 1.06;
 /// Up to so many pairs of an old and a new value are formed; with more, means are normal enough.
 const RANK_PAIRS_MAX: usize = 1_000_000;
@@ -23,25 +23,30 @@ const SCATTER_RATIO_MAX: f64 = 2.0;
 /// Values of which more than this share are not unique count as discrete: their ranks are lumps.
 const TIED_SHARE_MAX: f64 = 0.2;
 
-/// Chooses the method from the values alone, by rules that keep the level whatever the noise.
+/// Chooses the method from the values alone, by rules that keep the level for every noise of the
+/// [simulation](crate::simulation).
 ///
 /// 1. Neither side scatters: the two numbers are compared, method `exact`.
 /// 2. Every value is 0 or 1 and nothing is paired: [`PassRate`].
-/// 3. Values depend on their predecessors beyond chance (Moran's test of the pooled lag-1 autocorrelation, at 0.5 %, from eight
-///    values a side on; of the differences for pairs): the t interval with standard errors and degrees of freedom of a
-///    first-order autoregression, methods `welch_t_autocorrelated` and `paired_t_autocorrelated`.
-/// 4. Otherwise the shorter of two intervals, ranks being given six percent: [`TInterval`](super::TInterval)'s with Welch's own degrees of freedom, best for noise that is
-///    about normal, and [`RankShift`](super::RankShift)'s, better for heavy tails and several modes. The rank interval is not asked for below seven values a side, for values that are not all positive, for values with many ties, where one side
-///    scatters more than twice as much as the other, and where the change of the means lies more than two of its widths beside it: there the new values are not the old ones times a
-///    factor (one in ten is slow), and only the mean sees that.
+/// 3. Values depend on their predecessors beyond chance (Moran's test of the pooled lag-1 autocorrelation, at 0.5 %, from
+///    eight values a side on; of the differences for pairs): the t interval with standard errors and degrees of freedom of
+///    a first-order autoregression, methods `welch_t_autocorrelated` and `paired_t_autocorrelated`.
+/// 4. Otherwise the shorter of two intervals, ranks being given six percent: that of
+///    [`TInterval`](super::TInterval) with Welch's own degrees of freedom, best for noise that is about normal, and that of
+///    [`RankShift`](super::RankShift), better for heavy tails and several modes. The rank interval is not asked for
+///    - below seven values a side, and for values that are not all positive or have many ties;
+///    - where one side scatters more than twice as much as the other, for ranks assume that they scatter alike;
+///    - where the change of the means lies more than two of its widths beside it: there the new values are not the old
+///      ones times a factor (one in ten is slow), and only the mean sees that.
 ///
 /// **Why choosing is allowed.** Under normal noise the ratio of both widths depends on neither means nor scale, and is therefore
-/// independent of the t statistic (Basu 1955); choosing by it cannot favour lucky values. For other noise the two intervals miss
-/// together so often that the choice adds less than a tenth to the error; both are computed at 0.92 of it. `evoseal detect
-/// simulate aa` measures the result.
+/// independent of the t statistic (Basu 1955); choosing by it cannot favour lucky values. For other noise the two intervals
+/// mostly miss together. Both are computed at 0.92 of the allowed error, which pays for the rest; `evoseal detect simulate
+/// aa` measures the result.
 ///
-/// Assumes that sides are measured under the same conditions. With five values no test can see autocorrelation: measure in turn and
-/// use pairs. At least two values on each side.
+/// **Limits.** A short list that wanders with time cannot be told from one that does not: with five or ten values a side,
+/// all of one measured before all of the other, false regressions are far above the level, and with thirty about at it
+/// (`evoseal detect simulate blocks`). Measure in turn and pair. At least two values on each side.
 ///
 /// ```
 /// use evoseal_regression::{Analyzer, Auto, Comparison};
@@ -97,7 +102,7 @@ impl Analyzer for Auto {
     }
 }
 
-/// How the values depend on their predecessors; pairs by their differences, relative to the old values where these have one sign.
+/// How the values depend on their predecessors; pairs by their differences.
 fn dependence_of(comparison: &Comparison<'_>) -> Option<crate::statistics::Dependence> {
     let (old, new) = (comparison.incumbent, comparison.candidate);
     if !comparison.paired {

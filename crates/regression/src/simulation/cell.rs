@@ -69,7 +69,7 @@ pub const ITERATIONS: u32 = 5;
 /// **Layout.** Without variance between starts a side is `samples` process starts of one iteration; with it, `samples` starts
 /// of [`ITERATIONS`] iterations, and each start has a factor of its own that scatters as much as the iterations. Autocorrelated
 /// noise without it is a drift of the machine over the time of measuring: there both sides are measured in turn and paired, which is
-/// the default plan of a run. With it, the iterations of each start are autocorrelated among themselves.
+/// the default plan of a run (`in_turn`). With it, the iterations of each start are autocorrelated among themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// The shape of the noise.
@@ -80,6 +80,8 @@ pub struct Cell {
     pub samples: u32,
     /// Whether each of them is a process start of several iterations with a factor of its own.
     pub between_starts: bool,
+    /// Whether both sides are measured in turn, or all of one before all of the other.
+    pub in_turn: bool,
 }
 
 impl Cell {
@@ -90,7 +92,14 @@ impl Cell {
             for noise in Noise::ALL {
                 for coefficient_of_variation in [0.01, 0.05, 0.1] {
                     for samples in [5, 10, 30] {
-                        cells.push(Self { noise, coefficient_of_variation, samples, between_starts });
+                        let in_turn = true;
+                        cells.push(Self {
+                            noise,
+                            coefficient_of_variation,
+                            samples,
+                            between_starts,
+                            in_turn,
+                        });
                     }
                 }
             }
@@ -98,9 +107,15 @@ impl Cell {
         cells
     }
 
-    /// Whether both sides are measured in turn.
+    /// What happens without the default plan: wandering noise, and all of one side measured before all of the other.
+    pub fn in_blocks() -> Vec<Self> {
+        let wanders = |cell: &Self| cell.noise == Noise::Ar1 && !cell.between_starts;
+        Self::grid().into_iter().filter(wanders).map(|cell| Self { in_turn: false, ..cell }).collect()
+    }
+
+    /// Whether values of both sides at one place belong together: where noise wanders with time and both are measured in turn.
     pub fn is_paired(&self) -> bool {
-        self.noise == Noise::Ar1 && !self.between_starts
+        self.noise == Noise::Ar1 && !self.between_starts && self.in_turn
     }
 
     /// A pass rate is harmed by a fall, everything else by a rise.
@@ -146,17 +161,16 @@ impl Trials {
     pub(super) fn draw(&mut self, harm: f64) -> Measurements {
         let level = 1.0 + self.cell.direction().harm_sign() * harm;
         let (mut old, mut new) = (Vec::new(), Vec::new());
-        // In turns, so that what wanders with time wanders through both.
         for start in 0..self.cell.samples {
-            for (side, level) in [(&mut old, 1.0), (&mut new, level)] {
-                let (level, iterations) = if self.cell.between_starts {
-                    (level * self.new_start(), ITERATIONS)
-                } else {
-                    (level, 1)
-                };
-                let values = self.values(iterations, level);
-                side.extend((0..iterations).zip(values).map(|(i, value)| Sample::new(start, i, value)));
+            self.measure(&mut old, start, 1.0);
+            if self.cell.in_turn {
+                // What wanders with time wanders through both.
+                self.measure(&mut new, start, level);
             }
+        }
+        let later = if self.cell.in_turn { 0 } else { self.cell.samples };
+        for start in 0..later {
+            self.measure(&mut new, start, level);
         }
         Measurements {
             incumbent: vec![MetricSamples::new(self.spec.clone(), old)],
@@ -165,6 +179,14 @@ impl Trials {
             history: BTreeMap::new(),
             baselines: Vec::new(),
         }
+    }
+
+    /// Adds one process start to a side.
+    fn measure(&mut self, side: &mut Vec<Sample>, start: u32, level: f64) {
+        let (level, iterations) =
+            if self.cell.between_starts { (level * self.new_start(), ITERATIONS) } else { (level, 1) };
+        let values = self.values(iterations, level);
+        side.extend((0..iterations).zip(values).map(|(i, value)| Sample::new(start, i, value)));
     }
 
     /// By what the mean of the next process start differs: a normal factor with the cell's coefficient of variation.
@@ -204,7 +226,13 @@ mod tests {
     #[test]
     fn samples_scatter_as_much_as_their_cell_says_within_and_between_starts() {
         for noise in Noise::ALL {
-            let cell = Cell { noise, coefficient_of_variation: 0.05, samples: 4000, between_starts: false };
+            let cell = Cell {
+                noise,
+                coefficient_of_variation: 0.05,
+                samples: 4000,
+                between_starts: false,
+                in_turn: true,
+            };
             let drawn = Trials::new(cell, 1).expect("a cell").draw(0.1);
             let values = drawn.incumbent[0].values();
             let (centre, scatter) = (mean(&values).expect("values"), std_dev(&values).expect("values"));

@@ -27,7 +27,7 @@ const TABLE_ERROR: f64 = 0.01;
 /// ```
 /// use evoseal_regression::simulation::{Cell, CellSimulation, Noise, aa_table};
 /// let settings = CellSimulation { trials: 50, ..CellSimulation::default() };
-/// let cell = Cell { noise: Noise::Normal, coefficient_of_variation: 0.05, samples: 10, between_starts: false };
+/// let cell = Cell { noise: Noise::Normal, coefficient_of_variation: 0.05, samples: 10, between_starts: false, in_turn: true };
 /// let rows = aa_table(&[cell], &settings)?;
 /// assert_eq!(rows, aa_table(&[cell], &settings)?, "the same seed gives the same table");
 /// # Ok::<(), evoseal_regression::Error>(())

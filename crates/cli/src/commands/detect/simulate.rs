@@ -18,6 +18,12 @@ pub(super) fn run(command: &SimulateCommand, output: Output) -> Result<Exit> {
             output.say(format!("{broken} of {} rows exceed the allowed share", rows.len()));
             broken > 0
         }
+        SimulateCommand::Blocks(arguments) => {
+            // What this table shows is known to be above the level, so that it is nothing that was found.
+            let rows = aa_table(&Cell::in_blocks(), &settings(arguments))?;
+            output.lines(&rows, aa_text);
+            false
+        }
         SimulateCommand::Power(arguments) => {
             let rows = power_table(&Cell::grid(), &CHANGES, &settings(arguments))?;
             let weak = rows.iter().filter(|row| !row.holds).count();
