@@ -57,15 +57,19 @@
 
 mod analyzer;
 mod baselines;
+mod budget;
 mod comparisons;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod detector;
+mod drift;
 mod error;
 mod history;
+mod planner;
 mod regression_detector;
 mod samples;
+mod sequential;
 mod series;
 mod settings;
 pub mod statistics;
@@ -73,12 +77,16 @@ mod verdict;
 
 pub use analyzer::{Analyzer, Comparison, Estimate, RankShift, TInterval, ThresholdOnly};
 pub use baselines::Baselines;
+pub use budget::{ErrorLedger, ErrorPolicy};
 pub use detector::{
     Anomaly, Assessment, Baseline, DataProblem, Detector, DetectorStatus, Finding, Interval, Measurements,
     RegressionSummary, Trend, TrendDirection, Verdict,
 };
+pub use drift::{DriftAlarm, DriftGuard};
 pub use error::{Error, Result};
+pub use planner::{NoiseProfile, PilotDesign, PlanSettings, SamplePlan, plan};
 pub use regression_detector::{AlertCallback, MetricStatistics, RegressionDetector};
+pub use sequential::{SampleKind, SequentialReport, SequentialRule, SequentialTest};
 pub use series::{ChangePoint, SERIES_LEN_MAX, SeriesReport, SeriesSettings, analyze_series};
 pub use settings::{
     AnomalyAlgorithm, AnomalySettings, MetricThreshold, RegressionSettings, Sensitivity, StatisticalSettings,

@@ -6,6 +6,7 @@
 
 mod describe;
 mod outlier;
+mod power;
 mod rank;
 mod student;
 mod trend;
@@ -14,12 +15,13 @@ pub use describe::{
     Summary, mean, median, normalize, percentile, percentile_rank, std_dev, summarize, variance,
 };
 pub use outlier::{iqr, modified_zscore, pattern_spike, zscore};
+pub use power::t_power;
 pub use rank::{MannWhitney, hodges_lehmann, mann_whitney};
 pub use student::{TTest, mean_interval, paired_t_test, prediction_interval, welch_test};
 pub use trend::linear_trend;
 
 pub(crate) use describe::{check_level, check_values, is_constant, power_of_two_below};
-pub(crate) use student::{satterthwaite, t_quantile};
+pub(crate) use student::{satterthwaite, t_level, t_quantile};
 
 use crate::Error;
 
