@@ -68,10 +68,12 @@ mod error;
 mod history;
 mod planner;
 mod regression_detector;
+mod run;
 mod samples;
 mod sequential;
 mod series;
 mod settings;
+pub mod simulation;
 pub mod statistics;
 mod verdict;
 
@@ -86,6 +88,12 @@ pub use drift::{DriftAlarm, DriftGuard};
 pub use error::{Error, Result};
 pub use planner::{NoiseProfile, PilotDesign, PlanSettings, SamplePlan, plan};
 pub use regression_detector::{AlertCallback, MetricStatistics, RegressionDetector};
+pub use run::{
+    DriftFinding, FreshPairs, GainEstimate, Iteration, IterationDecision, IterationReport, MetricReport,
+    RunJudge, RunMetric, RunSettings, RunTotals, Sampling, ScreenOutcome, ScreenReport, Stage,
+    gain_of_fresh_pairs,
+};
+pub use samples::independent_values;
 pub use sequential::{SampleKind, SequentialReport, SequentialRule, SequentialTest};
 pub use series::{ChangePoint, SERIES_LEN_MAX, SeriesReport, SeriesSettings, analyze_series};
 pub use settings::{

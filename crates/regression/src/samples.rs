@@ -39,6 +39,24 @@ impl Side {
     }
 }
 
+/// The independent values of a side in the order of their measurement: its samples, or the mean of each process start where
+/// starts have several.
+///
+/// Values of one start share its luck with memory layout and the like and count once. The samples of a single start are
+/// returned as they are, for there is nothing else; what differs between starts is then not covered.
+///
+/// ```
+/// use evoseal_regression::independent_values;
+/// use evoseal_types::{Direction, MetricSamples, MetricSpec, Sample};
+/// let spec = MetricSpec::new("latency", "ms", Direction::Increase)?;
+/// let samples = vec![Sample::new(0, 0, 1.0), Sample::new(0, 1, 3.0), Sample::new(1, 0, 5.0)];
+/// assert_eq!(independent_values(&MetricSamples::new(spec, samples))?, vec![2.0, 5.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn independent_values(samples: &MetricSamples) -> Result<Vec<f64>> {
+    Side::of(samples).map(|side| side.values)
+}
+
 /// Groups by process start, starts in the order of their first sample, so that pairs stay pairs.
 fn by_start_in_order(samples: &[Sample]) -> Vec<(u32, Vec<f64>)> {
     let mut groups: Vec<(u32, Vec<f64>)> = Vec::new();

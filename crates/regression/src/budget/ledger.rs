@@ -188,7 +188,10 @@ mod tests {
         let (before, before_addis) = (saffron.next_level(), addis.next_level());
         saffron.record(0.4).unwrap();
         addis.record(0.9).unwrap();
-        assert!((saffron.next_level() - before).abs() < 1e-18 && (addis.next_level() - before_addis).abs() < 1e-18);
+        assert!(
+            (saffron.next_level() - before).abs() < 1e-18
+                && (addis.next_level() - before_addis).abs() < 1e-18
+        );
         saffron.record(0.6).unwrap();
         addis.record(0.4).unwrap();
         assert!(saffron.next_level() < before && addis.next_level() < before_addis);

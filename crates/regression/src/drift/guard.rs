@@ -24,6 +24,9 @@ const KNOWN_SPREAD: f64 = 300.0;
 /// How many degrees of freedom the spread must have before residuals count.
 const SPREAD_LEAST: f64 = 4.0;
 
+/// The logarithm of no evidence: finite, so that a stored guard is read back as it was.
+const NOTHING: f64 = f64::MIN;
+
 /// How many of the newest steps say where the level is now.
 const NEWEST: usize = 5;
 
@@ -130,7 +133,7 @@ impl DriftGuard {
             newest: Vec::new(),
             steps: 0,
             residuals: 0,
-            logs: [f64::NEG_INFINITY; SHIFTS.len()],
+            logs: [NOTHING; SHIFTS.len()],
             to_come: 1.0,
             sums: [Onset::default(); SHIFTS.len()],
         })
@@ -161,19 +164,28 @@ impl DriftGuard {
         check_values(WHAT, values, 2)?;
         let (old, new) = (Moments::of(baseline), Moments::of(values));
         if old.mean.abs() <= 0.0 {
-            return Err(Error::Data { what: WHAT, needed: "a baseline that is not zero", found: "a mean of zero".to_owned() });
+            return Err(Error::Data {
+                what: WHAT,
+                needed: "a baseline that is not zero",
+                found: "a mean of zero".to_owned(),
+            });
         }
         let scale = old.mean.abs();
         self.within += (old.squares + new.squares) / (scale * scale);
         self.within_degrees += old.degrees_of_freedom() + new.degrees_of_freedom();
         let change = (new.mean - old.mean) / scale;
         self.remember(change);
-        let variance = self.within / self.within_degrees * (1.0 / old.count + (new.mean / scale).powi(2) / new.count);
+        let variance =
+            self.within / self.within_degrees * (1.0 / old.count + (new.mean / scale).powi(2) / new.count);
         if variance <= 0.0 || self.within_degrees < SPREAD_LEAST {
             return Ok(None);
         }
         let residual = normal_scale(self.sign * change / variance.sqrt(), self.within_degrees)?;
-        Ok(self.weigh(residual, 0.0).map(|alarm| DriftAlarm { anchor: old.mean, change: alarm.level, ..alarm }))
+        Ok(self.weigh(residual, 0.0).map(|alarm| DriftAlarm {
+            anchor: old.mean,
+            change: alarm.level,
+            ..alarm
+        }))
     }
 
     /// Makes a version whose level is known to be better the new anchor: harm is counted from there. Its samples must not
@@ -263,12 +275,13 @@ impl DriftGuard {
         if e_value < 1.0 / self.alpha {
             return None;
         }
-        let onset = self.sums.iter().copied().reduce(|best, next| if next.sum > best.sum { next } else { best });
+        let onset =
+            self.sums.iter().copied().reduce(|best, next| if next.sum > best.sum { next } else { best });
         let onset = onset.expect("there are sizes");
         let since = &self.newest[self.newest.len().saturating_sub(self.steps - onset.step)..];
         let level = since.iter().sum::<f64>() / since.len() as f64;
         let scale = if onset.level.abs() > 0.0 { onset.level.abs() } else { 1.0 };
-        self.logs = [f64::NEG_INFINITY; SHIFTS.len()];
+        self.logs = [NOTHING; SHIFTS.len()];
         self.to_come = 1.0;
         self.residuals = 0;
         self.sums = [Onset::default(); SHIFTS.len()];
@@ -339,23 +352,29 @@ mod tests {
             assert_eq!(guard.observe(&step(50.0 + number as f64, number)).unwrap(), None);
         }
         guard.anchor_at(&step(100.0, 50)).unwrap();
-        let found = (0..60).find_map(|number| guard.observe(&step(100.0 - 0.2 * number as f64, number)).unwrap());
+        let found =
+            (0..60).find_map(|number| guard.observe(&step(100.0 - 0.2 * number as f64, number)).unwrap());
         assert!(found.is_some_and(|alarm| alarm.anchor > 97.0 && alarm.change < 0.0), "{found:?}");
     }
 
     #[test]
     fn beside_a_baseline_a_slowing_machine_is_no_drift() {
-        let (mut beside, mut alone) =
-            (DriftGuard::new(Direction::Increase, 0.05).unwrap(), DriftGuard::new(Direction::Increase, 0.05).unwrap());
+        let (mut beside, mut alone) = (
+            DriftGuard::new(Direction::Increase, 0.05).unwrap(),
+            DriftGuard::new(Direction::Increase, 0.05).unwrap(),
+        );
         let mut alarms = (0, 0);
         for number in 0..100 {
             let machine = 10.0 + 0.05 * number as f64;
             let values = step(machine, number);
-            alarms.0 += usize::from(beside.observe_beside(&step(machine, number + 500), &values).unwrap().is_some());
+            alarms.0 +=
+                usize::from(beside.observe_beside(&step(machine, number + 500), &values).unwrap().is_some());
             alarms.1 += usize::from(alone.observe(&values).unwrap().is_some());
         }
         assert!(alarms.0 == 0 && alarms.1 > 0, "{alarms:?}");
-        let worse = (1000..1040).find_map(|number| beside.observe_beside(&step(10.0, number), &step(10.3, number + 500)).unwrap());
+        let worse = (1000..1040).find_map(|number| {
+            beside.observe_beside(&step(10.0, number), &step(10.3, number + 500)).unwrap()
+        });
         assert!(worse.is_some_and(|alarm| (alarm.change - 0.03).abs() < 0.015), "{worse:?}");
     }
 
@@ -363,7 +382,7 @@ mod tests {
     fn single_values_are_judged_once_their_spread_is_known() {
         let mut guard = DriftGuard::new(Direction::Increase, 0.05).unwrap();
         let found = (0..100).find(|number| {
-            let value = 10.0 + 0.1 * (*number as f64 * 2.39).sin() + if *number > 40 { 0.5 } else { 0.0 };
+            let value = 10.0 + 0.1 * (f64::from(*number) * 2.39).sin() + if *number > 40 { 0.5 } else { 0.0 };
             guard.observe(&[value]).unwrap().is_some()
         });
         assert!(found.is_some_and(|number| number > 40 && number < 50), "{found:?}");

@@ -72,7 +72,11 @@ impl NoiseProfile {
         check_values(WHAT, values, if design == PilotDesign::Starts { 2 } else { 3 })?;
         let (centre, spread) = (mean(values)?, std_dev(values)?);
         if centre.abs() <= 0.0 {
-            return Err(Error::Data { what: WHAT, needed: "a mean other than zero", found: "zero".to_owned() });
+            return Err(Error::Data {
+                what: WHAT,
+                needed: "a mean other than zero",
+                found: "zero".to_owned(),
+            });
         }
         if spread <= 0.0 {
             return Err(Error::Data {
@@ -114,7 +118,12 @@ mod tests {
     #[test]
     fn a_coarse_timer_and_a_memory_between_samples_are_seen() {
         let coarse: Vec<f64> = (0..20).map(|i| 10.0 + f64::from(i % 3)).collect();
-        assert!(NoiseProfile::of_samples(&coarse).unwrap().resolution.is_some_and(|step| (step - 1.0 / 10.95).abs() < 0.01));
+        assert!(
+            NoiseProfile::of_samples(&coarse)
+                .unwrap()
+                .resolution
+                .is_some_and(|step| (step - 1.0 / 10.95).abs() < 0.01)
+        );
         let slow: Vec<f64> = (0..40).map(|i| 100.0 + (f64::from(i) / 6.0).sin()).collect();
         let noise = NoiseProfile::of_samples(&slow).unwrap();
         assert!(noise.autocorrelation.is_some_and(|r| r > 0.8) && noise.resolution.is_none());

@@ -198,7 +198,13 @@ fn decided_after(effect: f64, level: f64) -> Result<usize> {
     Ok(high)
 }
 
-fn reason(noise: &NoiseProfile, settings: &PlanSettings, samples: usize, smallest: f64, too_coarse: bool) -> String {
+fn reason(
+    noise: &NoiseProfile,
+    settings: &PlanSettings,
+    samples: usize,
+    smallest: f64,
+    too_coarse: bool,
+) -> String {
     let percent = |fraction: f64| format!("{:.2} %", fraction * 100.0);
     let unit = if noise.design == PilotDesign::Starts { "process starts" } else { "samples" };
     let mut text = if settings.threshold > 0.0 {
@@ -218,11 +224,12 @@ fn reason(noise: &NoiseProfile, settings: &PlanSettings, samples: usize, smalles
         )
     };
     if samples > settings.samples_max {
-        text += &format!(
+        let more = format!(
             ", more than the {} that can be measured; these see {} at best",
             settings.samples_max,
             percent(smallest)
         );
+        text.push_str(&more);
     }
     if too_coarse {
         text += "; single values are too coarse for it";
@@ -248,7 +255,10 @@ mod tests {
         for paired in [true, false] {
             let settings = PlanSettings { paired, ..settings };
             let n = planned(0.05, settings).samples;
-            assert!(power(n, effect, &settings).unwrap() >= 0.95 && power(n - 1, effect, &settings).unwrap() < 0.95);
+            assert!(
+                power(n, effect, &settings).unwrap() >= 0.95
+                    && power(n - 1, effect, &settings).unwrap() < 0.95
+            );
         }
     }
 
@@ -271,7 +281,9 @@ mod tests {
     fn nothing_tolerated_can_be_planned_for_an_effect_only() {
         let settings = PlanSettings { effect: 0.05, ..PlanSettings::for_threshold(0.0) };
         let plan = planned(0.05, settings);
-        assert!(plan.feasible && plan.sequential_unchanged.is_none() && plan.sequential_at_effect < plan.samples);
+        assert!(
+            plan.feasible && plan.sequential_unchanged.is_none() && plan.sequential_at_effect < plan.samples
+        );
         assert!(super::plan(&plan.noise, &PlanSettings::for_threshold(0.0)).is_err());
     }
 }

@@ -34,7 +34,8 @@ pub(crate) fn t_evidence(n: usize, t: f64) -> Result<f64> {
     let (ratio, shrink) = (t * t / v, g / (g + n));
     let two_sided = 0.5 * shrink.ln() + 0.5 * n * (ratio.ln_1p() - (ratio * shrink).ln_1p());
     let place = t * n / ((n + g) * (v + t * t * shrink)).sqrt();
-    let student = StudentsT::new(0.0, 1.0, n).map_err(|error| invalid("degrees of freedom", error.to_string()))?;
+    let student =
+        StudentsT::new(0.0, 1.0, n).map_err(|error| invalid("degrees of freedom", error.to_string()))?;
     let positive = student.cdf(place).max(f64::MIN_POSITIVE);
     Ok(std::f64::consts::LN_2 + positive.ln() + two_sided)
 }
@@ -99,13 +100,23 @@ mod tests {
     fn by_quadrature(n: f64, t: f64) -> f64 {
         let simpson = |low: f64, high: f64, f: &dyn Fn(f64) -> f64| {
             let (steps, width) = (2000, (high - low) / 2000.0);
-            let weight = |i: i32| if i == 0 || i == steps { 1.0 } else if i % 2 == 1 { 4.0 } else { 2.0 };
+            let weight = |i: i32| {
+                if i == 0 || i == steps {
+                    1.0
+                } else if i % 2 == 1 {
+                    4.0
+                } else {
+                    2.0
+                }
+            };
             (0..=steps).map(|i| weight(i) * f(low + f64::from(i) * width)).sum::<f64>() * width / 3.0
         };
         // Of n values with sum of squares 1 the density of the direction is the integral over the scale u.
         let sum = t * (n / (n - 1.0 + t * t)).sqrt();
         let marginal = |delta: f64| {
-            simpson(1e-9, 14.0, &|u| ((n - 1.0) * u.ln() - u * u / 2.0 + delta * u * sum - n * delta * delta / 2.0).exp())
+            simpson(1e-9, 14.0, &|u| {
+                ((n - 1.0) * u.ln() - u * u / 2.0 + delta * u * sum - n * delta * delta / 2.0).exp()
+            })
         };
         let prior = |delta: f64| 2.0 * (-delta * delta / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
         simpson(0.0, 9.0, &|delta| prior(delta) * marginal(delta)) / marginal(0.0)

@@ -140,7 +140,9 @@ impl SequentialTest {
         if !(old.is_finite() && new.is_finite()) {
             return refused("finite values");
         }
-        if self.rule.kind == SampleKind::PassRate && !(0.0..=1.0).contains(&old.min(new).min(1.0 - old.max(new))) {
+        if self.rule.kind == SampleKind::PassRate
+            && !(0.0..=1.0).contains(&old.min(new).min(1.0 - old.max(new)))
+        {
             return refused("pass rates from 0 to 1");
         }
         if self.is_finished() {
@@ -299,7 +301,12 @@ mod tests {
     use super::*;
 
     fn rule(threshold: f64, direction: Direction, kind: SampleKind) -> SequentialRule {
-        SequentialRule { threshold: Threshold::new("m", threshold, direction).unwrap(), alpha: 0.025, kind, pairs_max: 200 }
+        SequentialRule {
+            threshold: Threshold::new("m", threshold, direction).unwrap(),
+            alpha: 0.025,
+            kind,
+            pairs_max: 200,
+        }
     }
 
     /// Runs pairs with a deterministic scatter of two percent until the end.
@@ -343,7 +350,9 @@ mod tests {
 
     #[test]
     fn the_budget_ends_the_sampling_without_a_verdict() {
-        let mut test = SequentialTest::new(SequentialRule { pairs_max: 3, ..rule(0.05, Increase, SampleKind::Mean) }).unwrap();
+        let mut test =
+            SequentialTest::new(SequentialRule { pairs_max: 3, ..rule(0.05, Increase, SampleKind::Mean) })
+                .unwrap();
         for i in 0..3 {
             assert_eq!(test.push(100.0 + f64::from(i), 103.0).unwrap(), Verdict::Inconclusive);
         }
@@ -385,7 +394,9 @@ mod tests {
         }
         assert_eq!(same.report().unwrap().verdict, Verdict::Equivalent);
         assert!(same.clone().push(0.5, 0.5).is_err());
-        assert!(SequentialTest::new(rule(0.2, Decrease, SampleKind::PassRate)).unwrap().push(0.5, 1.5).is_err());
+        assert!(
+            SequentialTest::new(rule(0.2, Decrease, SampleKind::PassRate)).unwrap().push(0.5, 1.5).is_err()
+        );
     }
 
     #[test]

@@ -23,10 +23,12 @@ const STEPS: i32 = 400;
 /// ```
 pub fn t_power(degrees_of_freedom: f64, delta: f64, critical: f64) -> Result<f64> {
     if !(degrees_of_freedom >= 1.0 && delta.is_finite() && critical.is_finite()) {
-        let reason = format!("{degrees_of_freedom} degrees of freedom, effect {delta}, critical value {critical}");
+        let reason =
+            format!("{degrees_of_freedom} degrees of freedom, effect {delta}, critical value {critical}");
         return Err(invalid("the power of a t-test", reason));
     }
-    let normal = Normal::new(0.0, 1.0).map_err(|error| invalid("a normal distribution", error.to_string()))?;
+    let normal =
+        Normal::new(0.0, 1.0).map_err(|error| invalid("a normal distribution", error.to_string()))?;
     let v = degrees_of_freedom;
     // U is at most 1 / sqrt(2 v) wide; its density is u^(v - 1) exp(-v u^2 / 2) up to a factor that cancels.
     let half = 5.5 * (2.0 / v).sqrt();
@@ -35,7 +37,13 @@ pub fn t_power(degrees_of_freedom: f64, delta: f64, critical: f64) -> Result<f64
     let (mut total, mut exceeding) = (0.0, 0.0);
     for step in 0..=STEPS {
         let u = low + (high - low) * f64::from(step) / f64::from(STEPS);
-        let weight = if step == 0 || step == STEPS { 1.0 } else if step % 2 == 1 { 4.0 } else { 2.0 };
+        let weight = if step == 0 || step == STEPS {
+            1.0
+        } else if step % 2 == 1 {
+            4.0
+        } else {
+            2.0
+        };
         let mass = weight * log_density(u).exp();
         total += mass;
         exceeding += mass * normal.cdf(delta - critical * u);
@@ -58,7 +66,8 @@ mod tests {
 
     #[test]
     fn power_rises_with_the_effect_and_wrong_arguments_are_refused() {
-        let powers: Vec<f64> = [-5.0, 0.0, 2.0, 5.0, 40.0].iter().map(|delta| t_power(8.0, *delta, 2.0).unwrap()).collect();
+        let powers: Vec<f64> =
+            [-5.0, 0.0, 2.0, 5.0, 40.0].iter().map(|delta| t_power(8.0, *delta, 2.0).unwrap()).collect();
         assert!(powers.windows(2).all(|pair| pair[0] <= pair[1]) && powers[4] > 0.999_999);
         assert!(t_power(0.0, 1.0, 1.0).is_err() && t_power(3.0, f64::NAN, 1.0).is_err());
     }
