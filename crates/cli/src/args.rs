@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::detect_args::{LOOP_SCHEMA, LoopArguments, PlanArguments, SimulateCommand};
+
 /// The safety layer for programs that change programs.
 ///
 /// Each iteration of a run is: checkpoint, propose, check the edit, evaluate under limits, judge, accept or roll back. Only a
@@ -348,6 +350,14 @@ pub(crate) enum DetectCommand {
         #[arg(long, value_name = "FILE")]
         batch: PathBuf,
     },
+    /// Say how many samples a threshold needs on this machine's noise.
+    Plan(PlanArguments),
+    /// Judge the iterations of a run, in order, with one error budget and a guard against drift.
+    #[command(after_help = LOOP_SCHEMA)]
+    Loop(LoopArguments),
+    /// Check the stated error rates by simulation, from a seed.
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
 }
 
 #[derive(Debug, Args)]

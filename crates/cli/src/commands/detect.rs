@@ -38,6 +38,9 @@ pub(crate) fn run(command: &DetectCommand, output: Output) -> Result<Exit> {
             let found = answers.iter().any(|answer| answer.verdict == Verdict::Regressed);
             Ok(if found { Exit::Found } else { Exit::Done })
         }
+        DetectCommand::Plan(plan) => super::detect_plan::run(plan, output),
+        DetectCommand::Loop(batch) => super::detect_loop::run(batch, output),
+        DetectCommand::Simulate(simulation) => super::detect_simulate::run(simulation, output),
     }
 }
 
@@ -110,7 +113,11 @@ fn report_of(series: String, values: &[f64], direction: Option<HarmfulDirection>
 }
 
 /// The series in a file, by name: the file's name, with the group's where it is split.
-fn read_series(path: &Path, column: Option<&str>, group_by: Option<&str>) -> Result<Vec<(String, Vec<f64>)>> {
+pub(super) fn read_series(
+    path: &Path,
+    column: Option<&str>,
+    group_by: Option<&str>,
+) -> Result<Vec<(String, Vec<f64>)>> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))?;
     let rows = if text.trim_start().starts_with(['{', '[']) {
         json_rows(path, &text)?
@@ -299,7 +306,7 @@ fn answer(question: Question) -> Result<Answer> {
 }
 
 /// Numbers, or lists of numbers of one process start each.
-fn samples(spec: &MetricSpec, value: &Value, side: &str) -> Result<MetricSamples> {
+pub(super) fn samples(spec: &MetricSpec, value: &Value, side: &str) -> Result<MetricSamples> {
     let refuse = || Failure::usage(format!("{side} must be a list of numbers or a list of such lists"));
     let number = |value: &Value| match value {
         // JSON has no such numbers; null and text stand for them and are judged as what they are.
