@@ -11,6 +11,7 @@ mod ci;
 mod edges;
 mod examples;
 mod integration;
+mod simulate_loop;
 mod task;
 
 use std::io::Write;
@@ -54,6 +55,17 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Simulates judging over time: whole runs, drift, looking after every pair, reported gains; without a name, all four.
+    SimulateLoop {
+        /// The table.
+        table: Option<simulate_loop::Table>,
+        /// Few trials and a debug build: shows that the tables are computed, and measures nothing.
+        #[arg(long)]
+        smoke: bool,
+        /// Where to write the rows as JSON lines instead.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Runs every example of every crate; each checks itself and ends with an error if it fails.
     Examples,
     /// Compares the dependencies between the crates with the allowed ones.
@@ -69,6 +81,7 @@ fn main() -> ExitCode {
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
         Task::Bench { subject, smoke, json } => integration::bench(subject, smoke, json.as_deref()),
+        Task::SimulateLoop { table, smoke, json } => simulate_loop::simulate(table, smoke, json.as_deref()),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
     };

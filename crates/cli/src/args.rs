@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::detect_args::{LOOP_SCHEMA, LoopArguments, PlanArguments, SimulateCommand};
+use crate::detect_args::{LOOP_SCHEMA, LoopArguments, PlanArguments, SimulateOverTime};
 
 /// The safety layer for programs that change programs.
 ///
@@ -358,6 +358,12 @@ pub(crate) enum DetectCommand {
     /// Check the stated error rates by simulation, from a seed.
     #[command(subcommand)]
     Simulate(SimulateCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SimulateCommand {
+    #[command(flatten)]
+    OverTime(SimulateOverTime),
 }
 
 #[derive(Debug, Args)]

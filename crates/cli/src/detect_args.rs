@@ -131,8 +131,9 @@ impl From<Policy> for ErrorPolicy {
     }
 }
 
+/// What `detect simulate` offers about judging over time.
 #[derive(Debug, Subcommand)]
-pub(crate) enum SimulateCommand {
+pub(crate) enum SimulateOverTime {
     /// Whole runs: false rollbacks, harm that is caught in its iteration, and what it costs.
     Loop {
         /// How many runs for each effect.

@@ -20,6 +20,11 @@
 //!   [`RegressionSettings`].
 //! - [`Analyzer`] is one statistical method for one comparison: [`TInterval`] (Fieller's interval for the ratio of means,
 //!   paired or not), [`RankShift`] (Hodges-Lehmann), [`ThresholdOnly`] (no statistics).
+//! - [`SequentialTest`] gives a verdict that may be looked at after every pair, and so stops as soon as it is certain.
+//! - [`RunJudge`] judges the iterations of a whole run: a cheap screen, fresh pairs where something is suspicious, levels out of
+//!   one [`ErrorLedger`], a [`DriftGuard`] for small losses that add up, gains on samples that did not choose them.
+//! - [`plan()`] says how many samples a threshold needs on a machine's noise.
+//! - [`simulation`] checks what is promised about error rates.
 //! - [`Baselines`] are pinned versions, against which many small losses add up.
 //! - [`analyze_series`] finds changes of level, outliers and the trend in a plain list of numbers.
 //! - [`statistics`] has the formulas, each with its source.
@@ -50,10 +55,10 @@
 //!
 //! # What it does not do
 //!
-//! It measures nothing, stores nothing and decides nothing: an assessment is advice for whoever accepts versions. It does
-//! not correct for looking at growing samples again and again, nor for the many iterations of a run: whoever stops at the
-//! first significant answer must ask for a higher confidence level. It assumes independent samples (or pairs); where
-//! values depend on their predecessors, measure in turn and set [`Measurements::paired`].
+//! It measures nothing, stores nothing and decides nothing: an assessment is advice for whoever accepts versions. A
+//! [`Detector`] does not correct for looking at growing samples again and again, nor for the many iterations of a run:
+//! that is what [`SequentialTest`] and [`RunJudge`] are for. It assumes independent samples (or pairs); where values depend on
+//! their predecessors, measure in turn and set [`Measurements::paired`].
 
 mod analyzer;
 mod baselines;

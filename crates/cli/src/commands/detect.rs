@@ -1,5 +1,9 @@
 //! `evoseal detect`: judgement without a run.
 
+mod plan;
+mod run_loop;
+mod simulate_loop;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +15,7 @@ use evoseal_types::{Direction, MetricSamples, MetricSpec, Sample};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::args::{DetectCommand, HarmfulDirection};
+use crate::args::{DetectCommand, HarmfulDirection, SimulateCommand};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 
@@ -38,9 +42,11 @@ pub(crate) fn run(command: &DetectCommand, output: Output) -> Result<Exit> {
             let found = answers.iter().any(|answer| answer.verdict == Verdict::Regressed);
             Ok(if found { Exit::Found } else { Exit::Done })
         }
-        DetectCommand::Plan(plan) => super::detect_plan::run(plan, output),
-        DetectCommand::Loop(batch) => super::detect_loop::run(batch, output),
-        DetectCommand::Simulate(simulation) => super::detect_simulate::run(simulation, output),
+        DetectCommand::Plan(plan) => plan::run(plan, output),
+        DetectCommand::Loop(batch) => run_loop::run(batch, output),
+        DetectCommand::Simulate(SimulateCommand::OverTime(simulation)) => {
+            simulate_loop::run(simulation, output)
+        }
     }
 }
 
@@ -113,11 +119,7 @@ fn report_of(series: String, values: &[f64], direction: Option<HarmfulDirection>
 }
 
 /// The series in a file, by name: the file's name, with the group's where it is split.
-pub(super) fn read_series(
-    path: &Path,
-    column: Option<&str>,
-    group_by: Option<&str>,
-) -> Result<Vec<(String, Vec<f64>)>> {
+fn read_series(path: &Path, column: Option<&str>, group_by: Option<&str>) -> Result<Vec<(String, Vec<f64>)>> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))?;
     let rows = if text.trim_start().starts_with(['{', '[']) {
         json_rows(path, &text)?
@@ -306,7 +308,7 @@ fn answer(question: Question) -> Result<Answer> {
 }
 
 /// Numbers, or lists of numbers of one process start each.
-pub(super) fn samples(spec: &MetricSpec, value: &Value, side: &str) -> Result<MetricSamples> {
+fn samples(spec: &MetricSpec, value: &Value, side: &str) -> Result<MetricSamples> {
     let refuse = || Failure::usage(format!("{side} must be a list of numbers or a list of such lists"));
     let number = |value: &Value| match value {
         // JSON has no such numbers; null and text stand for them and are judged as what they are.

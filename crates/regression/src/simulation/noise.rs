@@ -48,11 +48,6 @@ impl NoiseSource {
         self.random.random()
     }
 
-    /// A whole number from 0 to below `end`, which is 1 or more.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        self.random.random_range(0..end)
-    }
-
     /// A value around `level` with the coefficient of variation `cv`.
     pub(crate) fn value(&mut self, level: f64, cv: f64) -> f64 {
         level * (1.0 + cv * self.standard())

@@ -135,7 +135,8 @@ fn one_run(simulation: &LoopSimulation, effect: f64, run: u64) -> Result<Counts>
     let mut counts = Counts::default();
     for number in 0..simulation.iterations {
         let is_harmful = effect > 0.0 && number > 0 && choice.uniform() < simulation.harmful;
-        let worse = is_harmful.then(|| choice.below(simulation.metrics));
+        let chosen = choice.uniform() * simulation.metrics as f64;
+        let worse = (0..simulation.metrics).find(|metric| is_harmful && chosen < *metric as f64 + 1.0);
         let level = |metric: usize| if worse == Some(metric) { 1.0 + effect } else { 1.0 };
         let (decision, measured, has_drift) =
             one_iteration(simulation, &mut judge, &mut sources, number, level)?;

@@ -1,4 +1,4 @@
-//! `evoseal detect simulate`: the stated error rates, checked from a seed.
+//! `evoseal detect simulate loop|drift|peek|gain`: the stated error rates over time, checked from a seed.
 
 use evoseal_regression::RunSettings;
 use evoseal_regression::simulation::{
@@ -6,14 +6,14 @@ use evoseal_regression::simulation::{
     PeekSimulation, Share, simulate_drift, simulate_gain, simulate_loop, simulate_peek,
 };
 
-use super::detect_loop::budgeted;
-use crate::detect_args::{NoiseArguments, SimulateCommand};
+use super::run_loop::budgeted;
+use crate::detect_args::{NoiseArguments, SimulateOverTime};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 
-pub(crate) fn run(command: &SimulateCommand, output: Output) -> Result<Exit> {
+pub(super) fn run(command: &SimulateOverTime, output: Output) -> Result<Exit> {
     match command {
-        SimulateCommand::Loop { runs, iterations, metrics, harmful, effects, threshold, budget, noise } => {
+        SimulateOverTime::Loop { runs, iterations, metrics, harmful, effects, threshold, budget, noise } => {
             check(noise)?;
             fraction("--harmful", *harmful)?;
             if *metrics == 0 {
@@ -34,7 +34,7 @@ pub(crate) fn run(command: &SimulateCommand, output: Output) -> Result<Exit> {
             })?;
             output.lines(&rows, loop_text);
         }
-        SimulateCommand::Drift { trials, samples, slope, limit, alpha, candidate_only, noise } => {
+        SimulateOverTime::Drift { trials, samples, slope, limit, alpha, candidate_only, noise } => {
             check(noise)?;
             if *samples == 0 {
                 return Err(Failure::usage("--samples: a step has one sample or more"));
@@ -58,7 +58,7 @@ pub(crate) fn run(command: &SimulateCommand, output: Output) -> Result<Exit> {
             })?;
             output.lines(&rows, drift_text);
         }
-        SimulateCommand::Peek { trials, max, effects, threshold, noise } => {
+        SimulateOverTime::Peek { trials, max, effects, threshold, noise } => {
             check(noise)?;
             let rows = simulate_peek(&PeekSimulation {
                 noises: noise.noise.map_or_else(|| NoiseKind::ALL.to_vec(), |shape| vec![shape.into()]),
@@ -71,7 +71,7 @@ pub(crate) fn run(command: &SimulateCommand, output: Output) -> Result<Exit> {
             })?;
             output.lines(&rows, peek_text);
         }
-        SimulateCommand::Gain { trials, candidates, samples, pairs, noise } => {
+        SimulateOverTime::Gain { trials, candidates, samples, pairs, noise } => {
             check(noise)?;
             if *samples == 0 || *pairs < 2 || candidates.contains(&0) {
                 return Err(Failure::usage(

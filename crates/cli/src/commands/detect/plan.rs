@@ -2,12 +2,12 @@
 
 use evoseal_regression::{NoiseProfile, PlanSettings, SamplePlan, plan};
 
-use super::detect::read_series;
+use super::read_series;
 use crate::detect_args::PlanArguments;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 
-pub(crate) fn run(arguments: &PlanArguments, output: Output) -> Result<Exit> {
+pub(super) fn run(arguments: &PlanArguments, output: Output) -> Result<Exit> {
     let settings = PlanSettings {
         threshold: arguments.threshold,
         effect: arguments.effect.unwrap_or(2.0 * arguments.threshold),

@@ -12,7 +12,7 @@ use evoseal_types::{Direction, MetricSpec, Threshold};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::detect::samples;
+use super::samples;
 use crate::detect_args::{BudgetArguments, LoopArguments};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
@@ -74,7 +74,7 @@ struct IterationAnswer {
     totals: RunTotals,
 }
 
-pub(crate) fn run(arguments: &LoopArguments, output: Output) -> Result<Exit> {
+pub(super) fn run(arguments: &LoopArguments, output: Output) -> Result<Exit> {
     let settings = match &arguments.settings {
         Some(file) => settings_of(file)?,
         None => RegressionSettings { regression_threshold: 0.0, ..RegressionSettings::default() },
@@ -121,7 +121,9 @@ pub(crate) fn run(arguments: &LoopArguments, output: Output) -> Result<Exit> {
 /// The detector's settings in a settings file.
 fn settings_of(file: &Path) -> Result<RegressionSettings> {
     let text = std::fs::read_to_string(file).map_err(|error| Failure::io("read", file, &error))?;
-    Ok(Project::open(LoadedSettings::parse(file, &text)?)?.detector_settings())
+    // A bare file name has no folder to speak of.
+    let file = std::path::absolute(file).map_err(|error| Failure::io("find", file, &error))?;
+    Ok(Project::open(LoadedSettings::parse(&file, &text)?)?.detector_settings())
 }
 
 /// Settings with what the command line replaces.
