@@ -151,6 +151,9 @@ pub(crate) enum SimulateOverTime {
         /// The harm of these, as a fraction; several for several rows.
         #[arg(long = "effect", value_name = "FRACTION", default_values_t = [0.0, 0.05, 0.10])]
         effects: Vec<f64>,
+        /// Give each iteration so many samples of both versions, and no others [default: as they are asked for].
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..))]
+        fixed_samples: Option<u16>,
         /// The tolerated change, as a fraction.
         #[arg(long, value_name = "FRACTION", default_value_t = 0.0)]
         threshold: f64,

@@ -5,11 +5,14 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::statistics::invalid;
 
+/// The share of the budget for the decisions that are expected.
+const EXPECTED_SHARE: f64 = 0.8;
+
 /// How the error budget of a run is spent.
 ///
-/// All policies share one spending sequence, `gamma(k) = h / ((h + k - 1) (h + k))` for k = 1, 2, …, where `h` is the
-/// number of decisions that is expected: its sum over all k is exactly one, half of it within the first h, and it never
-/// ends.
+/// All policies share one spending sequence. With `h` the number of decisions that is expected, each of the first h has the
+/// share `gamma(k) = 0.8 / h`; the rest is for those that nobody expected, `0.2 h / ((h + j - 1) (h + j))` for the j-th of
+/// them. It never rises and never ends, and its sum over all k is exactly one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorPolicy {
@@ -55,7 +58,7 @@ impl ErrorPolicy {
 /// ```
 /// use evoseal_regression::{ErrorLedger, ErrorPolicy};
 /// let mut ledger = ErrorLedger::new(ErrorPolicy::FamilyWise, 0.05, 50)?;
-/// assert!((ledger.next_level() - 0.05 / 51.0).abs() < 1e-15);
+/// assert!((ledger.next_level() - 0.05 * 0.8 / 50.0).abs() < 1e-15);
 /// assert!(!ledger.record(0.2)?);
 /// assert!(ledger.record(1e-6)?);
 /// assert_eq!((ledger.decisions(), ledger.rejections()), (2, 1));
@@ -92,8 +95,9 @@ impl ErrorLedger {
     /// The level of the next decision.
     pub fn next_level(&self) -> f64 {
         let gamma = |age: u64| {
-            let age = age as f64;
-            self.horizon / ((self.horizon + age) * (self.horizon + age + 1.0))
+            let (age, h) = (age as f64, self.horizon);
+            // Beyond the expected decisions, the j-th of which has the age h + j - 1.
+            if age < h { EXPECTED_SHARE / h } else { (1.0 - EXPECTED_SHARE) * h / (age * (age + 1.0)) }
         };
         if self.policy == ErrorPolicy::FamilyWise {
             return self.budget * gamma(self.decisions);
@@ -165,7 +169,10 @@ mod tests {
     #[test]
     fn the_family_wise_budget_is_never_exceeded_and_nearly_used_up() {
         let mut ledger = ledger(ErrorPolicy::FamilyWise);
+        let mut last = 1.0;
         for _ in 0..100_000 {
+            assert!(ledger.next_level() <= last);
+            last = ledger.next_level();
             ledger.record(0.7).unwrap();
         }
         assert!(ledger.spent() < 0.05 && ledger.spent() > 0.0499, "{}", ledger.spent());
@@ -173,18 +180,20 @@ mod tests {
 
     #[test]
     fn lord_earns_back_what_a_rejection_is_worth() {
-        let gamma = |k: f64| 10.0 / ((10.0 + k - 1.0) * (10.0 + k));
-        let mut ledger = ledger(ErrorPolicy::Lord);
-        assert!((ledger.next_level() - 0.025 * gamma(1.0)).abs() < 1e-15);
+        // Two decisions expected: 0.4, 0.4, then 0.2 * 2 / (2 * 3), 0.2 * 2 / (3 * 4), …
+        let gamma = [0.4, 0.4, 0.4 / 6.0, 0.4 / 12.0];
+        let mut ledger = ErrorLedger::new(ErrorPolicy::Lord, 0.05, 2).unwrap();
+        assert!((ledger.next_level() - 0.025 * gamma[0]).abs() < 1e-15);
         assert!(!ledger.record(0.9).unwrap() && ledger.record(0.0).unwrap() && ledger.record(0.0).unwrap());
         // Decision 4, with rejections at 2 and 3.
-        let expected = 0.025 * gamma(4.0) + 0.025 * gamma(2.0) + 0.05 * gamma(1.0);
+        let expected = 0.025 * gamma[3] + 0.025 * gamma[1] + 0.05 * gamma[0];
         assert!((ledger.next_level() - expected).abs() < 1e-15);
     }
 
     #[test]
     fn saffron_does_not_age_with_candidates_and_addis_not_with_hopeless_ones() {
-        let (mut saffron, mut addis) = (ledger(ErrorPolicy::Saffron), ledger(ErrorPolicy::Addis));
+        let of = |policy| ErrorLedger::new(policy, 0.05, 1).unwrap();
+        let (mut saffron, mut addis) = (of(ErrorPolicy::Saffron), of(ErrorPolicy::Addis));
         let (before, before_addis) = (saffron.next_level(), addis.next_level());
         saffron.record(0.4).unwrap();
         addis.record(0.9).unwrap();

@@ -27,6 +27,9 @@ const SPREAD_LEAST: f64 = 4.0;
 /// The logarithm of no evidence: finite, so that a stored guard is read back as it was.
 const NOTHING: f64 = f64::MIN;
 
+/// The largest residual that counts: one wild step is no drift, and under no drift a cap only takes evidence away.
+const RESIDUAL_MAX: f64 = 2.5;
+
 /// How many of the newest steps say where the level is now.
 const NEWEST: usize = 5;
 
@@ -41,7 +44,7 @@ const NEWEST: usize = 5;
 ///
 /// The evidence for a harm of `d` standard errors that began at step j is `prod over i >= j of exp(d w_i - d^2 / 2)`. It is
 /// averaged over four sizes `d` and over j: half of the prior on the first step, the rest spread over all later ones. Under
-/// no drift this is a martingale that starts at one, so by Ville's inequality the chance that it *ever* reaches
+/// no drift this is, residuals being capped at 2.5, at most a martingale that starts at one, so by Ville's inequality the chance that it *ever* reaches
 /// `1 / alpha` is at most `alpha`, however long the run (compare the e-detectors of Shin, Ramdas and Rinaldo 2024). The
 /// state has a fixed size.
 ///
@@ -71,6 +74,8 @@ const NEWEST: usize = 5;
 pub struct DriftGuard {
     sign: f64,
     alpha: f64,
+    /// How much harm against the level is tolerated, as a fraction of it.
+    tolerated: f64,
     /// All samples since the anchor as one group.
     level: Moments,
     /// The sum of squares within steps, and its degrees of freedom.
@@ -124,6 +129,7 @@ impl DriftGuard {
         Ok(Self {
             sign: direction.harm_sign(),
             alpha,
+            tolerated: 0.0,
             level: Moments::default(),
             within: 0.0,
             within_degrees: 0.0,
@@ -137,6 +143,17 @@ impl DriftGuard {
             to_come: 1.0,
             sums: [Onset::default(); SHIFTS.len()],
         })
+    }
+
+    /// Tolerates so much accumulated harm, a fraction of the level, finite and 0 or more. The level is the mean of all earlier
+    /// steps, which a drift raises with it: by the time of an alarm about twice as much may have accumulated, unless a baseline
+    /// is measured beside.
+    pub fn tolerating(mut self, fraction: f64) -> Result<Self> {
+        if !(fraction >= 0.0 && fraction.is_finite()) {
+            return Err(invalid("tolerated drift", format!("{fraction} is not a fraction of zero or more")));
+        }
+        self.tolerated = fraction;
+        Ok(self)
     }
 
     /// Takes the samples of the next accepted version. After an alarm the evidence starts anew, against the same level.
@@ -180,7 +197,8 @@ impl DriftGuard {
         if variance <= 0.0 || self.within_degrees < SPREAD_LEAST {
             return Ok(None);
         }
-        let residual = normal_scale(self.sign * change / variance.sqrt(), self.within_degrees)?;
+        let harm = self.sign * change - self.tolerated;
+        let residual = normal_scale(harm / variance.sqrt(), self.within_degrees)?;
         Ok(self.weigh(residual, 0.0).map(|alarm| DriftAlarm {
             anchor: old.mean,
             change: alarm.level,
@@ -233,8 +251,8 @@ impl DriftGuard {
         } else {
             return Ok(None);
         };
-        let residual = self.sign * (step.mean - self.level.mean) / (variance * apart).sqrt();
-        normal_scale(residual, degrees).map(Some)
+        let harm = self.sign * (step.mean - self.level.mean) - self.tolerated * self.level.mean.abs();
+        normal_scale(harm / (variance * apart).sqrt(), degrees).map(Some)
     }
 
     /// Learns the spread from a step.
@@ -259,6 +277,7 @@ impl DriftGuard {
 
     /// Multiplies the evidence of one residual in; `anchor` is the level before it.
     fn weigh(&mut self, residual: f64, anchor: f64) -> Option<DriftAlarm> {
+        let residual = residual.min(RESIDUAL_MAX);
         let arriving = self.arriving();
         self.residuals += 1;
         self.to_come -= arriving;
@@ -376,6 +395,21 @@ mod tests {
             beside.observe_beside(&step(10.0, number), &step(10.3, number + 500)).unwrap()
         });
         assert!(worse.is_some_and(|alarm| (alarm.change - 0.03).abs() < 0.015), "{worse:?}");
+    }
+
+    #[test]
+    fn what_is_tolerated_may_accumulate_and_more_may_not() {
+        let alarm_at = |tolerated: f64| {
+            let guard = DriftGuard::new(Direction::Increase, 0.05).unwrap();
+            let mut guard = guard.tolerating(tolerated).unwrap();
+            (0..200).find(|number| {
+                let values = step(10.0 * 1.002_f64.powf(*number as f64), *number);
+                guard.observe_beside(&step(10.0, number + 500), &values).unwrap().is_some()
+            })
+        };
+        let (none, five) = (alarm_at(0.0).unwrap(), alarm_at(0.05).unwrap());
+        assert!(none < 10 && five > 24 && five < 35, "{none} {five}");
+        assert!(DriftGuard::new(Direction::Increase, 0.05).unwrap().tolerating(f64::NAN).is_err());
     }
 
     #[test]

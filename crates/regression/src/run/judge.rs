@@ -309,7 +309,8 @@ impl RunJudge {
                     let i = f64::from(self.late_guards);
                     budget * LATE_SHARE / (i * (i + 1.0))
                 };
-                let guard = DriftGuard::new(metric.spec.direction, alpha)?;
+                let guard = DriftGuard::new(metric.spec.direction, alpha)?
+                    .tolerating(metric.threshold.threshold())?;
                 self.state(metric).add_guard(name, guard);
             }
         }

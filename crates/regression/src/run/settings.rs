@@ -22,10 +22,10 @@ pub struct RunSettings {
     pub error_budget: f64,
     /// How the budget is spent over the decisions of a run; `family_wise`. See [`ErrorPolicy`].
     pub policy: ErrorPolicy,
-    /// How many candidates of a run are expected to become suspicious and to be measured again, 1 or more; 20. Being wrong
+    /// How many candidates of a run are expected to become suspicious and to be measured again, 1 or more; 50. Being wrong
     /// costs measurements, never the guarantee.
     pub decisions_expected: usize,
-    /// The share of the budget that the guard against drift has, from 0 to below 1; 0.4. Zero switches the guard off.
+    /// The share of the budget that the guard against drift has, from 0 to below 1; 0.2. Zero switches the guard off.
     pub drift_share: f64,
     /// The smallest harmful change that must not slip through, as a fraction above 0; 0.05 (for a metric that tolerates more
     /// than half of it: twice what it tolerates; for one too noisy for it: what can be seen). It decides how long is measured
@@ -48,8 +48,8 @@ impl Default for RunSettings {
         Self {
             error_budget: 0.05,
             policy: ErrorPolicy::FamilyWise,
-            decisions_expected: 20,
-            drift_share: 0.4,
+            decisions_expected: 50,
+            drift_share: 0.2,
             smallest_harm: 0.05,
             screen_samples_min: 3,
             screen_samples_max: 40,

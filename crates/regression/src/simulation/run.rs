@@ -28,6 +28,9 @@ pub struct LoopSimulation {
     pub effects: Vec<f64>,
     /// The share of the iterations whose candidate is harmful, in one metric.
     pub harmful: f64,
+    /// How many samples of incumbent and candidate each iteration has, no others being possible; `None` takes samples as they
+    /// are asked for.
+    pub fixed_samples: Option<usize>,
     /// The tolerated change.
     pub threshold: f64,
     /// How the run is judged.
@@ -48,6 +51,7 @@ impl Default for LoopSimulation {
             start_samples: 64,
             effects: vec![0.0, 0.05, 0.10],
             harmful: 0.05,
+            fixed_samples: None,
             threshold: 0.0,
             settings: RunSettings::default(),
             runs: 100,
@@ -125,7 +129,12 @@ fn row(simulation: &LoopSimulation, effect: f64) -> Result<LoopRow> {
 }
 
 fn one_run(simulation: &LoopSimulation, effect: f64, run: u64) -> Result<Counts> {
-    let mut judge = RunJudge::new(simulation.settings)?;
+    let mut settings = simulation.settings;
+    if simulation.fixed_samples.is_some() {
+        // Then each iteration is a decision.
+        settings.decisions_expected = settings.decisions_expected.max(simulation.iterations);
+    }
+    let mut judge = RunJudge::new(settings)?;
     // Each metric has a noise of its own, so that memory between values stays within a metric.
     let streams = simulation.metrics as u64 + 1;
     let mut choice = NoiseSource::new(simulation.noise, simulation.seed, run * streams);
@@ -167,23 +176,30 @@ fn one_iteration(
     level: impl Fn(usize) -> f64,
 ) -> Result<(IterationDecision, usize, bool)> {
     let cv = simulation.cv;
-    let most = simulation.settings.screen_samples_max;
+    let (sampling, fresh, most) = match simulation.fixed_samples {
+        Some(fixed) => (Sampling::Fixed, fixed, fixed),
+        None => (Sampling::OnDemand, 0, simulation.settings.screen_samples_max),
+    };
     let threshold = Threshold::new("metric", simulation.threshold, Direction::Increase)?;
-    let mut iteration = Iteration { metrics: Vec::new(), sampling: Sampling::OnDemand, accepted: None };
+    let mut iteration = Iteration { metrics: Vec::new(), sampling, accepted: None };
     for (metric, source) in sources.iter_mut().enumerate() {
         iteration.metrics.push(RunMetric {
             spec: MetricSpec::new(format!("metric{metric:03}"), "", Direction::Increase)?,
             threshold,
             kind: SampleKind::Mean,
-            incumbent: if number == 0 {
-                source.values(simulation.start_samples, 1.0, cv)
-            } else {
-                Vec::new()
-            },
+            incumbent: source.values(
+                if number == 0 { simulation.start_samples.max(fresh) } else { fresh },
+                1.0,
+                cv,
+            ),
             candidate: source.values(most, level(metric), cv),
             confirmation: None,
             baselines: BTreeMap::new(),
         });
+    }
+    if sampling == Sampling::Fixed {
+        let report = judge.judge(&iteration)?;
+        return Ok((report.decision, 2 * most, !report.drift.is_empty()));
     }
     let (outcome, samples) = judge.screen(&iteration)?;
     for metric in &mut iteration.metrics {

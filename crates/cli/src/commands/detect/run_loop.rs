@@ -88,10 +88,11 @@ pub(super) fn run(arguments: &LoopArguments, output: Output) -> Result<Exit> {
         lines.iter().any(|(_, line)| line.metrics.values().any(|metric| metric.confirmation.is_some()));
     let sampling = if has_fresh { Sampling::FreshPairs } else { Sampling::Fixed };
     let mut run = budgeted(settings.run, &arguments.budget);
-    if sampling == Sampling::Fixed {
-        // Then each iteration is a decision, and their number is known.
-        run.decisions_expected = lines.len().max(1);
-    }
+    // The number of iterations is known: each is a decision where there are no fresh samples, else at most every tenth is.
+    run.decisions_expected = run.decisions_expected.max(match sampling {
+        Sampling::Fixed => lines.len(),
+        _ => lines.len() / 10,
+    });
     let mut judge = RunJudge::new(run)?;
     let mut answers = Vec::new();
     for (number, line) in lines {

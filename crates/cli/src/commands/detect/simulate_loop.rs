@@ -13,7 +13,17 @@ use crate::output::Output;
 
 pub(super) fn run(command: &SimulateOverTime, output: Output) -> Result<Exit> {
     match command {
-        SimulateOverTime::Loop { runs, iterations, metrics, harmful, effects, threshold, budget, noise } => {
+        SimulateOverTime::Loop {
+            runs,
+            iterations,
+            metrics,
+            harmful,
+            effects,
+            fixed_samples,
+            threshold,
+            budget,
+            noise,
+        } => {
             check(noise)?;
             fraction("--harmful", *harmful)?;
             if *metrics == 0 {
@@ -26,6 +36,7 @@ pub(super) fn run(command: &SimulateOverTime, output: Output) -> Result<Exit> {
                 metrics: *metrics,
                 effects: effects.clone(),
                 harmful: *harmful,
+                fixed_samples: fixed_samples.map(usize::from),
                 threshold: *threshold,
                 settings: budgeted(RunSettings::default(), budget),
                 runs: *runs,
