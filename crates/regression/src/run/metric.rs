@@ -19,19 +19,32 @@ const STEPS_LEAST: f64 = 5.0;
 /// The name of the guard against drift since the start of the run.
 const START: &str = "";
 
-/// The variance of samples within steps.
+/// The samples of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Step {
+    moments: Moments,
+    values: Vec<f64>,
+}
+
+/// What the reference says about the noise of a metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Within {
+pub(crate) struct Components {
+    /// All samples as one group.
+    pub(crate) reference: Moments,
+    /// The variance within steps, and its degrees of freedom.
     pub(crate) variance: f64,
-    /// Its degrees of freedom.
     pub(crate) degrees: f64,
+    /// The variance between steps; `None` with fewer than five.
+    pub(crate) between: Option<f64>,
+    /// The skew within steps.
+    pub(crate) skew: f64,
 }
 
 /// The accepted lineage as one metric sees it. Its size is bounded by the settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MetricState {
     /// The newest samples of accepted versions at the present level, by the step that brought them.
-    groups: VecDeque<Moments>,
+    groups: VecDeque<Step>,
     /// Guards against drift: since the start, whose name is empty, and beside named baselines.
     guards: BTreeMap<String, DriftGuard>,
     /// Whether the accepted version is a certain improvement whose level is still to be measured afresh.
@@ -45,26 +58,35 @@ impl MetricState {
 
     /// All reference samples as one group.
     pub(crate) fn reference(&self) -> Moments {
-        self.groups.iter().fold(Moments::default(), |all, group| all.join(*group))
+        self.groups.iter().fold(Moments::default(), |all, step| all.join(step.moments))
     }
 
-    /// All reference samples as one group, the variance within steps, and the variance between them; `None` for that with
-    /// fewer than five steps.
-    pub(crate) fn components(&self) -> (Moments, Within, Option<f64>) {
-        let reference = self.reference();
-        let squares: f64 = self.groups.iter().map(|group| group.squares).sum();
-        let steps = self.groups.len() as f64;
+    /// What the reference says about its noise, values farther than `reach` from its mean being moved to there.
+    pub(crate) fn components(&self, reach: f64) -> Components {
+        let centre = self.reference().mean;
+        let within_reach = |value: &f64| centre + (value - centre).clamp(-reach, reach);
+        let groups: Vec<Vec<f64>> =
+            self.groups.iter().map(|step| step.values.iter().map(within_reach).collect()).collect();
+        let moments: Vec<Moments> = groups.iter().map(|group| Moments::of(group)).collect();
+        let reference = moments.iter().fold(Moments::default(), |all, group| all.join(*group));
+        let squares: f64 = moments.iter().map(|group| group.squares).sum();
+        let steps = moments.len() as f64;
         let degrees = reference.count - steps;
         let variance = if degrees > 0.0 { squares / degrees } else { 0.0 };
-        let within = Within { variance, degrees };
-        if steps < STEPS_LEAST {
-            return (reference, within, None);
-        }
+        let cubes: f64 = groups
+            .iter()
+            .zip(&moments)
+            .map(|(group, of)| group.iter().map(|value| (value - of.mean).powi(3)).sum::<f64>())
+            .sum();
+        // Deviations from the mean of n values have lost (n - 1) (n - 2) / n^2 of their third moment.
+        let kept: f64 = moments.iter().map(|of| (of.count - 1.0) * (of.count - 2.0) / of.count).sum();
+        let skew = if kept > 0.0 && variance > 0.0 { cubes / kept / variance.powf(1.5) } else { 0.0 };
         // The mean size of unequal groups in the analysis of variance (Searle, Casella and McCulloch 1992, section 3.6).
-        let of_squares: f64 = self.groups.iter().map(|group| group.count * group.count).sum();
+        let of_squares: f64 = moments.iter().map(|of| of.count * of.count).sum();
         let size = (reference.count - of_squares / reference.count) / (steps - 1.0);
-        let between = (reference.squares - squares) / (steps - 1.0);
-        (reference, within, Some(((between - variance) / size).max(0.0)))
+        let apart = (reference.squares - squares) / (steps - 1.0);
+        let between = (steps >= STEPS_LEAST).then(|| ((apart - variance) / size).max(0.0));
+        Components { reference, variance, degrees, between, skew }
     }
 
     /// Adds samples of the accepted version; where they lie at another level than those before, these are dropped.
@@ -76,10 +98,10 @@ impl MetricState {
         if self.distance(step).is_some_and(|distance| distance.abs() > OTHER_LEVEL) {
             self.groups.clear();
         }
-        self.groups.push_back(step);
-        let mut count: f64 = self.groups.iter().map(|group| group.count).sum();
-        while self.groups.len() > 1 && count - self.groups[0].count >= samples_max as f64 {
-            count -= self.groups[0].count;
+        self.groups.push_back(Step { moments: step, values: values.to_vec() });
+        let mut count: usize = self.groups.iter().map(|step| step.values.len()).sum();
+        while self.groups.len() > 1 && count - self.groups[0].values.len() >= samples_max {
+            count -= self.groups[0].values.len();
             self.groups.pop_front();
         }
     }

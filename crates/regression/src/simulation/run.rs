@@ -183,16 +183,19 @@ fn one_iteration(
     let threshold = Threshold::new("metric", simulation.threshold, Direction::Increase)?;
     let mut iteration = Iteration { metrics: Vec::new(), sampling, accepted: None };
     for (metric, source) in sources.iter_mut().enumerate() {
+        let before = if number == 0 { simulation.start_samples } else { 0 };
+        let (mut incumbent, mut candidate) = (source.values(before, 1.0, cv), Vec::new());
+        for _ in 0..most {
+            // In turns, as samples that cannot be had again should be.
+            incumbent.extend((fresh > 0).then(|| source.value(1.0, cv)));
+            candidate.push(source.value(level(metric), cv));
+        }
         iteration.metrics.push(RunMetric {
             spec: MetricSpec::new(format!("metric{metric:03}"), "", Direction::Increase)?,
             threshold,
             kind: SampleKind::Mean,
-            incumbent: source.values(
-                if number == 0 { simulation.start_samples.max(fresh) } else { fresh },
-                1.0,
-                cv,
-            ),
-            candidate: source.values(most, level(metric), cv),
+            incumbent,
+            candidate,
             confirmation: None,
             baselines: BTreeMap::new(),
         });
