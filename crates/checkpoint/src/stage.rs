@@ -1,38 +1,54 @@
 //! Writing aside, and swinging names: the half of a restore that touches the target.
 
-use std::collections::BTreeSet;
+mod swing;
+mod write;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 
-use evoseal_types::{Change, ChangeKind, EntryPath};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fchmod, fchown, fstat, mkdirat, openat,
-    renameat, renameat_with, symlinkat, unlinkat,
-};
+use evoseal_types::{ChangeKind, Digest, EntryPath};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fchown, fstat, openat};
 use rustix::io::Errno;
 
+use crate::difference::Difference;
+use crate::extras::Extras;
 use crate::objects::Reader;
-use crate::restore::{below, staging_name};
-use crate::store::{Entry, EntryKind};
-use crate::workspace::{Root, join, split, stat_in};
+use crate::page::STAGING_PREFIX;
+use crate::settings::CaptureOptions;
+use crate::store::EntryKind;
+use crate::workspace::{FileStat, Root, join, split, stat_in};
 use crate::{Error, Result};
+
+/// Up to this many changes are synced one by one: syncing the whole file system would wait for everything that others have
+/// written too. Beyond, one sync of the file system costs less, and the number of syncs stays bounded.
+const SYNCED_EACH_MAX: usize = 16;
+/// From this many entries on several threads write.
+const PARALLEL_MIN: usize = 64;
+/// How many new files and folders one task holds, at the most.
+const BATCH_LEN: usize = 256;
 
 /// What is written aside in a target and not yet in its place.
 #[derive(Debug)]
 pub(crate) struct Stage<'a> {
     root: &'a Root,
-    next_number: u64,
+    options: CaptureOptions,
+    extras: &'a Extras,
     staged: Vec<Staged>,
     /// Whether each file is synced by itself, because they are few.
     syncs_each: bool,
+    /// What was written, by path: which file it is and what it holds.
+    written: Mutex<BTreeMap<EntryPath, (FileStat, Digest)>>,
+    /// Folders whose rights are to be set at the end, by path.
+    unlocked: Mutex<BTreeMap<Vec<u8>, u32>>,
+    /// What the process takes away from the rights of what it makes; everything where that is not known.
+    umask: u32,
+    /// New files that are to be synced.
+    unsynced: Mutex<Vec<(Vec<u8>, File)>>,
 }
-
-/// Up to this many changes are synced one by one: syncing the whole file system would wait for everything that others have
-/// written too. Beyond, one sync of the file system costs less, and the number of syncs stays bounded.
-const SYNCED_EACH_MAX: usize = 16;
 
 #[derive(Debug, Clone)]
 struct Staged {
@@ -43,9 +59,44 @@ struct Staged {
     replaces_folder: bool,
 }
 
+/// New entries of one folder. The folder is there already, under `place`.
+struct Batch<'d> {
+    place: Vec<u8>,
+    entries: Vec<NewEntry<'d>>,
+}
+
+#[derive(Clone)]
+struct NewEntry<'d> {
+    path: &'d EntryPath,
+    kind: &'d EntryKind,
+    /// The name under which it is written.
+    name: Vec<u8>,
+}
+
+/// What is written into each folder, by the path under which the folder stands at present.
+type Places<'d> = BTreeMap<Vec<u8>, Vec<NewEntry<'d>>>;
+
+/// The new entries directly in each folder, by the folder's path.
+type Children<'d> = HashMap<&'d [u8], Vec<(&'d EntryPath, &'d EntryKind)>>;
+
 impl<'a> Stage<'a> {
-    pub(crate) fn new(root: &'a Root) -> Self {
-        Self { root, next_number: 0, staged: Vec::new(), syncs_each: false }
+    pub(crate) fn new(
+        root: &'a Root,
+        options: CaptureOptions,
+        extras: &'a Extras,
+        change_count: usize,
+    ) -> Self {
+        Self {
+            root,
+            options,
+            extras,
+            staged: Vec::new(),
+            syncs_each: change_count <= SYNCED_EACH_MAX,
+            written: Mutex::default(),
+            unlocked: Mutex::default(),
+            umask: umask().unwrap_or(0o777),
+            unsynced: Mutex::default(),
+        }
     }
 
     /// Marks the target as being restored into.
@@ -58,220 +109,70 @@ impl<'a> Stage<'a> {
         File::from(folder).sync_all().map_err(|source| self.io("sync", b"", source))
     }
 
-    /// Writes aside everything that `changes` add or alter. A folder that is new as a whole is written as one.
-    pub(crate) fn prepare(
-        &mut self,
-        reader: &mut Reader,
-        entries: &[Entry],
-        changes: &[Change],
-    ) -> Result<()> {
-        self.syncs_each = changes.len() <= SYNCED_EACH_MAX;
-        let mut new_folders: BTreeSet<&EntryPath> = BTreeSet::new();
-        let wanted = |path: &EntryPath| {
-            let place = entries.binary_search_by(|entry| entry.path.cmp(path));
-            &entries[place.expect("a change that is no removal is about an entry of the checkpoint")].kind
-        };
-        for change in changes.iter().filter(|change| change.kind != ChangeKind::Removed) {
-            let kind = wanted(&change.path);
-            let is_inside_new = ancestors(&change.path).any(|above| new_folders.contains(&above));
-            if matches!(kind, EntryKind::Directory) {
-                new_folders.insert(&change.path);
-            }
-            if !is_inside_new {
-                self.write_aside(reader, entries, change, kind)?;
-            }
-        }
+    /// Writes aside everything that `differences` add or alter. A folder that is new as a whole is written as one.
+    pub(crate) fn prepare(&mut self, reader: &Reader, differences: &[Difference]) -> Result<()> {
+        let (tops, children) = self.plan(differences)?;
+        let count = differences.iter().filter(|difference| difference.after.is_some()).count();
+        let batches = batches_of(tops);
+        self.write_batches(reader, batches, &children, count)?;
+        self.write_links(differences)?;
         // A name must not swing to bytes that a crash could still lose.
-        if self.syncs_each { Ok(()) } else { self.root.sync() }
+        if self.syncs_each || count == 0 { self.sync_files() } else { self.root.sync() }
     }
 
-    /// Makes what was swung and removed durable.
-    pub(crate) fn sync(&self, changes: &[Change]) -> Result<()> {
-        if !self.syncs_each {
-            return self.root.sync();
-        }
-        let folders: BTreeSet<&[u8]> = changes.iter().map(|change| split(change.path.as_bytes()).0).collect();
-        for path in folders {
-            match self.root.directory(path) {
-                Ok(folder) => {
-                    File::from(folder).sync_all().map_err(|source| self.io("sync", path, source))?;
-                }
-                // It was removed with what was in it; the folder that held it is synced.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(error) => return Err(self.root.error("open", path, error)),
+    /// Syncs what was written. The file system puts syncs that come together into one, so they come together.
+    fn sync_files(&self) -> Result<()> {
+        let files = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        let sync =
+            |(path, file): &(Vec<u8>, File)| file.sync_all().map_err(|source| self.io("sync", path, source));
+        all_at_once(&files, sync)
+    }
+
+    /// What is written directly aside, by folder, and what goes into new folders.
+    fn plan<'d>(&mut self, differences: &'d [Difference]) -> Result<(Places<'d>, Children<'d>)> {
+        let mut tops: Places<'d> = BTreeMap::new();
+        let mut children: Children<'d> = HashMap::new();
+        // Sorted by path, so that whatever is in a new folder follows after it, if not at once.
+        let mut new_folders: HashSet<&[u8]> = HashSet::new();
+        for difference in differences {
+            let Difference { path, before, after: Some(kind) } = difference else { continue };
+            let (above, _) = split(path.as_bytes());
+            let was_directory = before.as_ref().is_some_and(EntryKind::is_directory);
+            if kind.is_directory() && was_directory {
+                continue;
             }
-        }
-        Ok(())
-    }
-
-    fn write_aside(
-        &mut self,
-        reader: &mut Reader,
-        entries: &[Entry],
-        change: &Change,
-        kind: &EntryKind,
-    ) -> Result<()> {
-        let path = &change.path;
-        let (above, name) = split(path.as_bytes());
-        let folder = self.open_folder(above)?;
-        let old = stat_in(&folder, name).map_err(|error| self.root.error("read", path.as_bytes(), error))?;
-        let is_directory = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let replaces_folder = change.kind == ChangeKind::KindChanged;
-        if !replaces_folder && old.as_ref().is_some_and(is_directory) {
-            // It was not there, or not counted, when the target was compared: what it holds cannot be judged.
-            return Err(Error::NotEmpty { path: self.root.shown(path.as_bytes()) });
-        }
-        let aside = staging_name(self.next_number);
-        self.next_number += 1;
-        self.staged.push(Staged { aside: join(above, &aside), path: path.clone(), replaces_folder });
-        self.write(reader, &folder, &aside, kind, old.as_ref())?;
-        if matches!(kind, EntryKind::Directory) {
-            self.fill(reader, below(entries, path), path, &join(above, &aside))?;
-        }
-        Ok(())
-    }
-
-    /// Writes everything below a new folder. Entries are sorted, so that a folder comes before what is in it.
-    fn fill(&self, reader: &mut Reader, inside: &[Entry], path: &EntryPath, aside: &[u8]) -> Result<()> {
-        let mut open: Option<(Vec<u8>, OwnedFd)> = None;
-        for entry in inside {
-            let place = [aside, &entry.path.as_bytes()[path.as_bytes().len()..]].concat();
-            let (above, name) = split(&place);
-            let is_open = open.as_ref().is_some_and(|(open, _)| open == above);
-            if !is_open {
-                open = Some((above.to_vec(), self.open_folder(above)?));
+            if kind.is_directory() {
+                new_folders.insert(path.as_bytes());
             }
-            let (_, folder) = open.as_ref().expect("it was just opened");
-            self.write(reader, folder, name, &entry.kind, None)?;
-        }
-        Ok(())
-    }
-
-    fn write(
-        &self,
-        reader: &mut Reader,
-        folder: &OwnedFd,
-        name: &[u8],
-        kind: &EntryKind,
-        old: Option<&Stat>,
-    ) -> Result<()> {
-        let fail = |error| self.root.error("create", name, error);
-        let name_os = OsStr::from_bytes(name);
-        match kind {
-            EntryKind::Directory => mkdirat(folder, name_os, Mode::from(0o777)).map_err(fail),
-            EntryKind::Symlink { target } => {
-                symlinkat(OsStr::from_bytes(target), folder, name_os).map_err(fail)
+            if new_folders.contains(above) {
+                children.entry(above).or_default().push((path, kind));
+                continue;
             }
-            EntryKind::File { size_bytes, digest, executable } => {
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let mode = if *executable { 0o777 } else { 0o666 };
-                let mut file = File::from(openat(folder, name_os, flags, Mode::from(mode)).map_err(fail)?);
-                reader.stream(*digest, Some(*size_bytes), &mut |piece| {
-                    file.write_all(piece).map_err(|source| self.io("write", name, source))
-                })?;
-                set_mode(&file, *executable, old).map_err(fail)?;
-                if self.syncs_each {
-                    file.sync_all().map_err(|source| self.io("sync", name, source))?;
-                }
-                Ok(())
-            }
+            self.check_place(difference)?;
+            let aside = staging_name(self.staged.len() as u64);
+            self.staged.push(Staged {
+                aside: join(above, &aside),
+                path: path.clone(),
+                replaces_folder: was_directory,
+            });
+            tops.entry(above.to_vec()).or_default().push(NewEntry { path, kind, name: aside });
         }
+        Ok((tops, children))
     }
 
-    /// Swings every name to what was written aside, then removes what must go.
-    pub(crate) fn apply(&mut self, changes: &[Change]) -> Result<()> {
-        while let Some(staged) = self.staged.last() {
-            self.swing(staged)?;
-            self.staged.pop();
+    /// A folder that was not there, or not counted, when the target was compared must not be taken away unseen.
+    fn check_place(&self, difference: &Difference) -> Result<()> {
+        if difference.before.as_ref().is_some_and(EntryKind::is_directory) {
+            return Ok(());
         }
-        // In reverse order, so that a folder comes after everything in it.
-        for change in changes.iter().rev().filter(|change| change.kind == ChangeKind::Removed) {
-            self.remove(change)?;
-        }
-        Ok(())
-    }
-
-    fn swing(&self, staged: &Staged) -> Result<()> {
-        let (above, name) = split(staged.path.as_bytes());
-        let folder = self.open_folder(above)?;
-        let (from, to) = (OsStr::from_bytes(split(&staged.aside).1), OsStr::from_bytes(name));
-        match renameat(&folder, from, &folder, to) {
-            Ok(()) => return Ok(()),
-            // A folder against something else cannot be replaced by one rename: they change places, and the old one goes.
-            Err(Errno::NOTDIR) => {}
-            Err(Errno::ISDIR) if staged.replaces_folder => {}
-            Err(error) => return Err(self.root.error("replace", staged.path.as_bytes(), error)),
-        }
-        renameat_with(&folder, from, &folder, to, RenameFlags::EXCHANGE)
-            .map_err(|error| self.root.error("replace", staged.path.as_bytes(), error))?;
-        self.remove_tree(&staged.aside)
-    }
-
-    fn remove(&self, change: &Change) -> Result<()> {
-        let path = change.path.as_bytes();
+        let path = difference.path.as_bytes();
         let (above, name) = split(path);
-        let folder = match self.root.directory(above) {
-            Ok(folder) => folder,
-            // The folder is no folder any more: what was in it went with it.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            Err(error) => return Err(self.root.error("open", above, error)),
-        };
-        let fail = |error| self.root.error("remove", path, error);
-        let Some(stat) = stat_in(&folder, name).map_err(fail)? else { return Ok(()) };
-        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        match unlinkat(&folder, OsStr::from_bytes(name), flags) {
-            // A folder that still holds something that is left alone stays.
-            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-            Err(error) => Err(fail(error)),
-        }
-    }
-
-    /// Removes what is still aside after an error. The first error is the one to report, so this one is not.
-    pub(crate) fn abandon(&mut self) {
-        for staged in std::mem::take(&mut self.staged) {
-            let _ = self.remove_tree(&staged.aside);
-        }
-    }
-
-    /// Removes a file, or a folder with everything in it. Symlinks are removed, never followed.
-    pub(crate) fn remove_tree(&self, path: &[u8]) -> Result<()> {
-        // Folders are emptied when they are met for the first time and removed when they are met for the second.
-        let mut pending = vec![(path.to_vec(), false)];
-        while let Some((path, is_emptied)) = pending.pop() {
-            let (above, name) = split(&path);
-            let fail = |error| self.root.error("remove", &path, error);
-            let folder = match self.root.directory(above) {
-                Ok(folder) => folder,
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                Err(error) => return Err(fail(error)),
-            };
-            let flags = if is_emptied { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            match unlinkat(&folder, OsStr::from_bytes(name), flags) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR | Errno::PERM) if !is_emptied => {
-                    pending.push((path.clone(), true));
-                    pending.extend(self.children(&path)?.into_iter().map(|child| (child, false)));
-                }
-                Err(error) => return Err(fail(error)),
-            }
+        let folder = self.open_folder(above)?;
+        let old = stat_in(&folder, name).map_err(|error| self.root.error("read", path, error))?;
+        if old.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+            return Err(Error::NotEmpty { path: self.root.shown(path) });
         }
         Ok(())
-    }
-
-    fn children(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let fail = |error| self.root.error("list", path, error);
-        let folder = self.open_folder(path)?;
-        let mut found = Vec::new();
-        for entry in Dir::read_from(folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                found.push(join(path, name));
-            }
-        }
-        Ok(found)
     }
 
     fn open_folder(&self, path: &[u8]) -> Result<OwnedFd> {
@@ -283,32 +184,63 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn ancestors(path: &EntryPath) -> impl Iterator<Item = EntryPath> {
-    std::iter::successors(path.parent(), EntryPath::parent)
+/// Splits the entries of each folder into tasks of bounded size.
+fn batches_of(folders: Places<'_>) -> Vec<Batch<'_>> {
+    let mut batches = Vec::new();
+    for (place, entries) in folders {
+        batches.extend(
+            entries.chunks(BATCH_LEN).map(|part| Batch { place: place.clone(), entries: part.to_vec() }),
+        );
+    }
+    batches
 }
 
-/// Sets the executable bits as captured. A file that replaces another keeps the other rights and, where the system
-/// allows it, the owner of the old one; bits that lend rights (setuid and the like) are not carried over.
-fn set_mode(file: impl AsFd, executable: bool, old: Option<&Stat>) -> Result<(), Errno> {
-    let new = fstat(&file)?;
-    let old = old.filter(|old| FileType::from_raw_mode(old.st_mode) == FileType::RegularFile);
-    if let Some(old) = old
-        && (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid)
-    {
-        let (owner, group) = (rustix::fs::Uid::from_raw(old.st_uid), rustix::fs::Gid::from_raw(old.st_gid));
-        match fchown(&file, Some(owner), Some(group)) {
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(error) => return Err(error),
+/// Does the same with each of a few things, each on a thread of its own.
+fn all_at_once<T: Sync>(things: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let [first, others @ ..] = things else { return Ok(()) };
+    let work = &work;
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.iter().map(|thing| scope.spawn(move || work(thing))).collect();
+        let mut result = work(first);
+        for thread in others {
+            result = result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
+        result
+    })
+}
+
+/// What the kernel says about this process: asking for the umask in another way would change it for a moment.
+fn umask() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(line.trim(), 8).ok()
+}
+
+/// The name of the n-th thing that is written aside.
+pub(crate) fn staging_name(number: u64) -> Vec<u8> {
+    [STAGING_PREFIX, number.to_string().as_bytes()].concat()
+}
+
+/// A file that replaces another keeps the owner of the old one, where the system allows it.
+fn keep_owner(file: impl AsFd, folder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let Some(old) = stat_in(folder, name)?.filter(is_regular) else { return Ok(()) };
+    let new = fstat(&file)?;
+    if (old.st_uid, old.st_gid) == (new.st_uid, new.st_gid) {
+        return Ok(());
     }
-    let base = old.map_or(new.st_mode, |old| old.st_mode) & 0o777;
-    let mode = if !executable {
-        base & !0o111
-    } else if base & 0o100 != 0 {
-        base
-    } else {
-        // Whoever may read may execute, as with a fresh file.
-        base | 0o100 | ((base & 0o044) >> 2)
-    };
-    if mode == new.st_mode & 0o777 { Ok(()) } else { fchmod(&file, Mode::from(mode)) }
+    let (owner, group) = (rustix::fs::Uid::from_raw(old.st_uid), rustix::fs::Gid::from_raw(old.st_gid));
+    match fchown(&file, Some(owner), Some(group)) {
+        Ok(()) | Err(Errno::PERM) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// Whether a change takes a folder away to put something else there.
+pub(crate) fn replaces_folder(difference: &Difference) -> bool {
+    difference.change().kind == ChangeKind::KindChanged
+        && difference.before.as_ref().is_some_and(EntryKind::is_directory)
 }
