@@ -1,9 +1,9 @@
 //! Tasks of the repository, as one program: `cargo xtask help`.
 //!
 //! Each task is a thin layer over cargo. What continuous integration runs stands in `.ci/run` and nowhere else; `ci` runs
-//! that file. Integration suites are test targets of the package `evoseal-tests`, benchmarks are those of
-//! `evoseal-benches`; both can be run with plain cargo as well. [`edges`] compares the dependencies between the crates with
-//! the table that the design allows.
+//! that file. Integration suites are test targets of the package `evoseal-tests`, the [`proof`] of the checkpoints is an
+//! example there, benchmarks are those of `evoseal-benches`; all can be run with plain cargo as well. [`edges`] compares the
+//! dependencies between the crates with the table that the design allows.
 //!
 //! Tables go to standard output, and with `--json FILE` the same figures to a file.
 
@@ -11,7 +11,9 @@ mod ci;
 mod edges;
 mod examples;
 mod integration;
+mod proof;
 mod simulate;
+mod simulate_loop;
 mod task;
 
 use std::ffi::OsString;
@@ -60,10 +62,30 @@ enum Task {
         /// Few trials and a debug build: shows that the tables are computed, and measures nothing.
         #[arg(long)]
         smoke: bool,
+        /// Also writes the rows to this file as JSON lines.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Simulates judging over time: whole runs, drift, looking after every pair, reported gains; without a name, all four.
+    SimulateLoop {
+        /// The table.
+        table: Option<simulate_loop::Table>,
+        /// Few trials and a debug build: shows that the tables are computed, and measures nothing.
+        #[arg(long)]
+        smoke: bool,
         /// Where to write the rows as JSON lines instead.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Crashes checkpoints in every way: by kills, power cuts, lying disks and full ones.
+    #[command(subcommand)]
+    Crash(proof::Crash),
+    /// Captures and restores a tree of everything that is known to break such tools.
+    Evil(proof::Options),
+    /// Many processes in one store at once, killed at random: `soak checkpoint --seconds N`.
+    Soak(proof::Options),
+    /// Feeds mutated stores and records to every decoder: `fuzz --seconds N`.
+    Fuzz(proof::Options),
     /// Runs every example of every crate; each checks itself and ends with an error if it fails.
     Examples,
     /// Compares the dependencies between the crates with the allowed ones.
@@ -78,8 +100,13 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
+        Task::SimulateLoop { table, smoke, json } => simulate_loop::simulate(table, smoke, json.as_deref()),
         Task::Bench { words } => integration::bench(&words),
         Task::Simulate { table, smoke, json } => simulate::simulate(table, smoke, json.as_deref()),
+        Task::Crash(crash) => crash.run(),
+        Task::Evil(options) => proof::proof("evil", options),
+        Task::Soak(options) => proof::proof("soak", options),
+        Task::Fuzz(options) => proof::proof("fuzz", options),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
     };

@@ -210,6 +210,12 @@ impl Reader {
         Ok(parts)
     }
 
+    /// Whether runs of zeros are left out of a content.
+    pub(crate) fn has_holes(&mut self, digest: Digest, size_bytes: u64) -> Result<bool> {
+        let is_run = |part: &RecipePart| matches!(part, RecipePart::Zeros(_));
+        Ok(size_bytes > WHOLE_LEN_MAX && self.recipe(digest, size_bytes)?.iter().any(is_run))
+    }
+
     /// A content in one piece.
     pub(crate) fn content(&mut self, digest: Digest, size_bytes: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();

@@ -99,7 +99,13 @@ impl BuiltTree {
             }
             buffer = bytes;
         }
-        let extras = Extras::new(walk.found.linked.values().cloned(), walk.found.attributes.clone());
+        let mut attributes = walk.found.attributes.clone();
+        if !attributes.is_empty() {
+            for (number, _) in is_hollow.iter().enumerate().filter(|(_, is_hollow)| **is_hollow) {
+                attributes.remove(&walk.folders[number].path);
+            }
+        }
+        let extras = Extras::new(walk.found.linked.values().cloned(), attributes);
         let tree = seal(options, pages[0], &extras, sink)?;
         Ok(Self { tree, extras, pages, is_as_cached: is_same[0], is_hollow })
     }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::detect_args::{LOOP_SCHEMA, LoopArguments, PlanArguments, SimulateOverTime};
+
 /// The safety layer for programs that change programs.
 ///
 /// Each iteration of a run is: checkpoint, propose, check the edit, evaluate under limits, judge, accept or roll back. Only a
@@ -348,7 +350,12 @@ pub(crate) enum DetectCommand {
         #[arg(long, value_name = "FILE")]
         batch: PathBuf,
     },
-    /// Simulate noise whose truth is known, and count how often the judgement is wrong.
+    /// Say how many samples a threshold needs on this machine's noise.
+    Plan(PlanArguments),
+    /// Judge the iterations of a run, in order, with one error budget and a guard against drift.
+    #[command(after_help = LOOP_SCHEMA)]
+    Loop(LoopArguments),
+    /// Simulate noise whose truth is known, from a seed, and count how often the judgement is wrong.
     #[command(subcommand)]
     Simulate(SimulateCommand),
 }
@@ -361,6 +368,8 @@ pub(crate) enum SimulateCommand {
     Blocks(CellArguments),
     /// How often harmful changes of 5 and 10 % are seen, beside the best classical test at the same error.
     Power(CellArguments),
+    #[command(flatten)]
+    OverTime(SimulateOverTime),
 }
 
 #[derive(Debug, Args)]

@@ -22,6 +22,10 @@
 //! - [`Analyzer`] is one statistical method for one comparison. [`Auto`] chooses for everyone who does not: [`TInterval`]
 //!   (Fieller's interval for the ratio of means), [`RankShift`] (Hodges-Lehmann), [`PassRate`]. Others are there to be asked for:
 //!   [`Permutation`], [`Bootstrap`], [`TrimmedMeans`], [`EventCounts`], [`ThresholdOnly`] (no statistics).
+//! - [`SequentialTest`] gives a verdict that may be looked at after every pair, and so stops as soon as it is certain.
+//! - [`RunJudge`] judges the iterations of a whole run: a cheap screen, fresh pairs where something is suspicious, levels out of
+//!   one [`ErrorLedger`], a [`DriftGuard`] for small losses that add up, gains on samples that did not choose them.
+//! - [`plan()`] says how many samples a threshold needs on a machine's noise.
 //! - [`simulation`] counts how often all this is wrong, and what it sees.
 //! - [`Baselines`] are pinned versions, against which many small losses add up.
 //! - [`analyze_series`] finds changes of level, outliers and the trend in a plain list of numbers.
@@ -53,24 +57,29 @@
 //!
 //! # What it does not do
 //!
-//! It measures nothing, stores nothing and decides nothing: an assessment is advice for whoever accepts versions. It does
-//! not correct for looking at growing samples again and again, nor for the many iterations of a run: whoever stops at the
-//! first significant answer must ask for a higher confidence level. It assumes independent process starts (or pairs). Where
+//! It measures nothing, stores nothing and decides nothing: an assessment is advice for whoever accepts versions. A
+//! [`Detector`] does not correct for looking at growing samples again and again, nor for the many iterations of a run:
+//! that is what [`SequentialTest`] and [`RunJudge`] are for. It assumes independent process starts (or pairs). Where
 //! values wander with time it widens the interval as far as it can see that, which needs eight values a side; measuring in
 //! turn and setting [`Measurements::paired`] needs none.
 
 mod analyzer;
 mod baselines;
+mod budget;
 mod comparisons;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod detector;
+mod drift;
 mod error;
 mod history;
 mod parallel;
+mod planner;
 mod regression_detector;
+mod run;
 mod samples;
+mod sequential;
 mod series;
 mod settings;
 pub mod simulation;
@@ -82,13 +91,23 @@ pub use analyzer::{
     RankShift, TInterval, ThresholdOnly, TrimmedMeans,
 };
 pub use baselines::Baselines;
+pub use budget::{ErrorLedger, ErrorPolicy};
 pub use detector::{
     Anomaly, Assessment, Baseline, DataProblem, Detector, DetectorStatus, Finding, Interval, Measurements,
     RegressionSummary, Trend, TrendDirection, Verdict,
 };
+pub use drift::{DriftAlarm, DriftGuard};
 pub use error::{Error, Result};
 pub use parallel::in_parallel;
+pub use planner::{NoiseProfile, PilotDesign, PlanSettings, SamplePlan, plan};
 pub use regression_detector::{AlertCallback, BaselineUpdate, MetricStatistics, RegressionDetector};
+pub use run::{
+    DriftFinding, FreshPairs, GainEstimate, Iteration, IterationDecision, IterationReport, MetricReport,
+    RunJudge, RunMetric, RunSettings, RunTotals, Sampling, ScreenOutcome, ScreenReport, Stage,
+    gain_of_fresh_pairs,
+};
+pub use samples::independent_values;
+pub use sequential::{SampleKind, SequentialReport, SequentialRule, SequentialTest};
 pub use series::{ChangePoint, SERIES_LEN_MAX, SeriesReport, SeriesSettings, analyze_series};
 pub use settings::{
     AnomalyAlgorithm, AnomalySettings, MetricThreshold, RegressionSettings, Sensitivity, StatisticalSettings,

@@ -76,6 +76,28 @@ fn has_one_sample_per_start(samples: &[Sample]) -> bool {
     starts.windows(2).all(|pair| pair[0] < pair[1])
 }
 
+/// The independent values of a side in the order of their measurement: its samples where each has a process start of its
+/// own, else the mean of each start's iterations after its warm-up.
+///
+/// Values of one start share its luck with memory layout and the like and count once. So do those of a single start: they
+/// become one value, which is too few for any judgement, for what differs between starts cannot be seen in them. Every
+/// sample has to be finite.
+///
+/// ```
+/// use evoseal_regression::independent_values;
+/// use evoseal_types::{Direction, MetricSamples, MetricSpec, Sample};
+/// let spec = MetricSpec::new("latency", "ms", Direction::Increase)?;
+/// let samples = vec![Sample::new(0, 0, 1.0), Sample::new(0, 1, 3.0), Sample::new(1, 0, 5.0)];
+/// assert_eq!(independent_values(&MetricSamples::new(spec.clone(), samples))?, vec![2.0, 5.0]);
+/// // One start, however often it was measured, is one value.
+/// let alone = vec![Sample::new(0, 0, 1.0), Sample::new(0, 1, 3.0)];
+/// assert_eq!(independent_values(&MetricSamples::new(spec, alone))?, vec![2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn independent_values(samples: &MetricSamples) -> Result<Vec<f64>> {
+    Side::of(samples).map(|side| side.values)
+}
+
 /// Groups by process start, starts in the order of their first sample, so that pairs stay pairs.
 fn by_start_in_order(samples: &[Sample]) -> Vec<Vec<f64>> {
     let mut groups: Vec<Vec<f64>> = Vec::new();

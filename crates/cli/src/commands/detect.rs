@@ -1,7 +1,10 @@
 //! `evoseal detect`: judgement without a run.
 
 mod compare;
+mod plan;
+mod run_loop;
 mod simulate;
+mod simulate_loop;
 
 use std::path::Path;
 
@@ -29,6 +32,8 @@ pub(crate) fn run(command: &DetectCommand, output: Output) -> Result<Exit> {
             Ok(if found { Exit::Found } else { Exit::Done })
         }
         DetectCommand::Compare { batch } => compare::run(batch, output),
+        DetectCommand::Plan(plan) => plan::run(plan, output),
+        DetectCommand::Loop(batch) => run_loop::run(batch, output),
         DetectCommand::Simulate(simulation) => simulate::run(simulation, output),
     }
 }

@@ -11,6 +11,7 @@ mod describe;
 mod memo;
 mod outlier;
 mod permutation;
+mod power;
 mod proportion;
 mod rank;
 mod robust;
@@ -29,6 +30,7 @@ pub use describe::{
 };
 pub use outlier::{iqr, modified_zscore, pattern_spike, zscore};
 pub use permutation::{PermutationTest, Resampling, permutation_test, sign_flip_test};
+pub use power::t_power;
 pub use proportion::{Successes, clopper_pearson_interval, fisher_exact, newcombe_interval, wilson_interval};
 pub use rank::{MannWhitney, hodges_lehmann, mann_whitney};
 pub use robust::{TrimmedMean, mad, qn_scale, trimmed_mean, yuen_test};
@@ -42,7 +44,7 @@ pub(crate) use describe::{check_level, check_values, is_constant, percentile_of_
 pub(crate) use permutation::{Deals, Flips};
 pub(crate) use proportion::share_ratio_interval;
 pub(crate) use rank::normal_quantile;
-pub(crate) use student::{satterthwaite, t_quantile, t_tail, welch_freedom};
+pub(crate) use student::{satterthwaite, t_level, t_quantile, t_tail, welch_freedom};
 
 use crate::Error;
 

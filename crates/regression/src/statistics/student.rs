@@ -131,6 +131,11 @@ thread_local! {
     static QUANTILES: RefCell<Memo<f64>> = const { RefCell::new(Memo::new()) };
 }
 
+/// The share of the distribution that lies within `-t..t`: the inverse of [`t_quantile`].
+pub(crate) fn t_level(t: f64, degrees_of_freedom: f64) -> Result<f64> {
+    Ok(1.0 - 2.0 * student(degrees_of_freedom)?.sf(t))
+}
+
 /// Degrees of freedom of a sum of two independent means with standard errors `ex` and `ey`, not both zero.
 pub(crate) fn satterthwaite(ex: f64, nx: f64, ey: f64, ny: f64) -> f64 {
     // Shares of the variance, so that no fourth power overflows.

@@ -244,7 +244,7 @@ fn with_quoted_words(line: &str) -> Cow<'_, str> {
 }
 
 /// Numbers, or lists of numbers of one process start each.
-fn samples(spec: &MetricSpec, value: &Value, side: &str) -> Result<MetricSamples> {
+pub(super) fn samples(spec: &MetricSpec, value: &Value, side: &str) -> Result<MetricSamples> {
     let refuse = |found: &Value| {
         Failure::usage(format!("{side} holds {found}, which is no number"))
             .hint(format!("{side} is a list of numbers, or a list of such lists, one per process start"))

@@ -2,6 +2,7 @@
 
 use evoseal_regression::simulation::{AaRow, Cell, CellSimulation, PowerRow, aa_table, power_table};
 
+use super::simulate_loop;
 use crate::args::{CellArguments, SimulateCommand};
 use crate::failure::{Exit, Result};
 use crate::output::Output;
@@ -11,6 +12,7 @@ const CHANGES: [f64; 2] = [0.05, 0.1];
 
 pub(super) fn run(command: &SimulateCommand, output: Output) -> Result<Exit> {
     let found = match command {
+        SimulateCommand::OverTime(simulation) => return simulate_loop::run(simulation, output),
         SimulateCommand::Aa(arguments) => {
             let rows = aa_table(&Cell::grid(), &settings(arguments))?;
             let broken = rows.iter().filter(|row| !row.holds).count();
