@@ -21,7 +21,9 @@
 //! - [`Analyzer`] is one statistical method for one comparison: [`TInterval`] (Fieller's interval for the ratio of means,
 //!   paired or not), [`RankShift`] (Hodges-Lehmann), [`ThresholdOnly`] (no statistics).
 //! - [`Baselines`] are pinned versions, against which many small losses add up.
-//! - [`analyze_series`] finds changes of level, outliers and the trend in a plain list of numbers.
+//! - [`analyze_series`] finds changes of level, outliers and the trend in a plain list of numbers, and
+//!   [`analyze_series_online`] with the past of each value only. They are put together from [`change_points`] (with
+//!   [`ChangePointMethod`] and [`energy_split`]), [`OnlineChanges`], [`OnlineAnomalies`], [`patterns`] and the trends of [`statistics`].
 //! - [`statistics`] has the formulas, each with its source.
 //! - The feature `conformance` adds the test suites for custom detectors and analyzers.
 //!
@@ -56,7 +58,9 @@
 //! values depend on their predecessors, measure in turn and set [`Measurements::paired`].
 
 mod analyzer;
+mod anomaly;
 mod baselines;
+mod change_point;
 mod comparisons;
 mod config;
 #[cfg(feature = "conformance")]
@@ -64,6 +68,8 @@ pub mod conformance;
 mod detector;
 mod error;
 mod history;
+mod online;
+mod parallel;
 mod regression_detector;
 mod samples;
 mod series;
@@ -72,14 +78,20 @@ pub mod statistics;
 mod verdict;
 
 pub use analyzer::{Analyzer, Comparison, Estimate, RankShift, TInterval, ThresholdOnly};
+pub use anomaly::{Pattern, PatternKind, patterns};
 pub use baselines::Baselines;
+pub use change_point::{
+    ChangePoint, ChangePointMethod, EnergySplit, SERIES_LEN_MAX, change_points, energy_split,
+};
 pub use detector::{
     Anomaly, Assessment, Baseline, DataProblem, Detector, DetectorStatus, Finding, Interval, Measurements,
     RegressionSummary, Trend, TrendDirection, Verdict,
 };
 pub use error::{Error, Result};
+pub use online::{OnlineAnomalies, OnlineChanges};
+pub use parallel::in_parallel;
 pub use regression_detector::{AlertCallback, MetricStatistics, RegressionDetector};
-pub use series::{ChangePoint, SERIES_LEN_MAX, SeriesReport, SeriesSettings, analyze_series};
+pub use series::{SeriesReport, SeriesSettings, SeriesTrend, analyze_series, analyze_series_online};
 pub use settings::{
     AnomalyAlgorithm, AnomalySettings, MetricThreshold, RegressionSettings, Sensitivity, StatisticalSettings,
 };
