@@ -1,4 +1,4 @@
-//! Benchmarks: `cargo xtask bench [checkpoint|detect]`.
+//! Benchmarks: `cargo xtask bench [checkpoint|detect|regression]`.
 //!
 //! Whatever is compared is run in turns within one process, and reported as a ratio of medians: the machine's drift over the run
 //! then concerns both sides alike, which no comparison with a figure from another day can say. That is why there is no
@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod detect;
+mod regression;
 
 use std::error::Error;
 use std::io::Write;
@@ -24,6 +25,9 @@ struct Arguments {
     /// Small inputs and few rounds: shows that it works.
     #[arg(long)]
     smoke: bool,
+    /// The folder of the labelled series for `regression`.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Where to write the figures as JSON as well.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -36,6 +40,8 @@ enum Subject {
     Checkpoint,
     /// One call of the detector.
     Detect,
+    /// Changes and anomalies of labelled histories: how well, and how fast.
+    Regression,
 }
 
 /// One line: a task, what it took us, and what it took or takes someone else.
@@ -73,9 +79,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     if wanted(Subject::Detect) {
         all.extend(detect::measure(arguments.smoke)?);
     }
-    std::io::stdout().write_all(render(&all).as_bytes())?;
-    if let Some(file) = arguments.json {
-        write_json(&file, &all)?;
+    let mut text = if all.is_empty() { String::new() } else { render(&all) };
+    let figures = if wanted(Subject::Regression) {
+        regression::measure(arguments.data.as_deref(), arguments.smoke)?
+    } else {
+        Vec::new()
+    };
+    if !figures.is_empty() {
+        text.push_str(&regression::render(&figures));
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    match arguments.json {
+        Some(file) if all.is_empty() => write_json(&file, &figures)?,
+        Some(file) if figures.is_empty() => write_json(&file, &all)?,
+        Some(file) => write_json(&file, &(all, figures))?,
+        None => {}
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ pub(crate) enum Subject {
     Checkpoint,
     /// One call of the regression detector.
     Detect,
+    /// Changes and anomalies of labelled histories, with `--data`; without, only how fast they are found.
+    Regression,
 }
 
 /// Each suite with a line about it.
@@ -71,12 +73,20 @@ fn overhead(smoke: bool, json: Option<&Path>) -> Result<()> {
 }
 
 /// Runs benchmarks.
-pub(crate) fn bench(subject: Option<Subject>, smoke: bool, json: Option<&Path>) -> Result<()> {
+pub(crate) fn bench(
+    subject: Option<Subject>,
+    data: Option<&Path>,
+    smoke: bool,
+    json: Option<&Path>,
+) -> Result<()> {
     let build: &[&str] = if smoke { &[] } else { &["--release"] };
     let mut command = cargo(["run", "--quiet", "--package", "evoseal-benches"]);
     command.args(build).arg("--");
     if let Some(subject) = subject.and_then(|subject| subject.to_possible_value()) {
         command.arg(subject.get_name());
+    }
+    if let Some(folder) = data {
+        command.arg("--data").arg(absolute(folder)?);
     }
     finish(command, smoke, json)
 }

@@ -47,6 +47,9 @@ enum Task {
     Bench {
         /// The subject.
         subject: Option<integration::Subject>,
+        /// The folder of labelled series for `regression`; it is not part of the repository.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
         /// Small inputs and a debug build: shows that the benchmark works, and measures nothing.
         #[arg(long)]
         smoke: bool,
@@ -68,7 +71,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
-        Task::Bench { subject, smoke, json } => integration::bench(subject, smoke, json.as_deref()),
+        Task::Bench { subject, data, smoke, json } => {
+            integration::bench(subject, data.as_deref(), smoke, json.as_deref())
+        }
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
     };
