@@ -1,196 +1,182 @@
-//! Capturing and restoring a directory, beside git.
+//! Capturing and restoring a directory, beside its peers.
 //!
-//! Ours are calls of the library; git's are whole processes, as a program that stands on git would start them, so a few
-//! milliseconds of each are the start of the process. A capture is durable on both sides before it answers: with git by
-//! `core.fsync=all` in batches, which is not its default. A restore is durable and read back on our side only; git never
-//! syncs the files that it checks out, and there is no setting for it.
+//! All systems work on one tree, operation by operation and in turns, so that what the machine does meanwhile concerns
+//! them alike; the order changes from round to round. Reported are the medians of the ratios within a round. Every round
+//! begins with new stores. Nothing is deleted between rounds: for a minute after a deletion ext4 searches long for inodes that
+//! it may use again, and that time would be taken for a system's. What was written before an operation is on the disk when it starts.
+
+mod floor;
+mod peers;
+mod process;
+mod rounds;
+mod series;
+mod systems;
+mod table;
+mod targets;
+mod trees;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use evoseal_checkpoint::{CheckpointManager, NewCheckpoint, RestoreMode, Source};
-use evoseal_tests::trees::{TreeSize, source_text};
-use evoseal_types::{CheckpointId, VersionId};
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
-use crate::Figures;
+pub(crate) use process::{LAUNCH, launch};
+pub(crate) use rounds::Report;
+pub(crate) use systems::FLOOR;
+use trees::Tree;
 
-type Failure = Box<dyn Error>;
+pub(crate) type Failure = Box<dyn Error>;
 
-/// How many files an iteration changes.
-const CHANGED_FILES: usize = 10;
-
-/// The tasks in the order in which they follow each other on one tree.
-const TASKS: [&str; 6] = [
-    "first capture",
-    "capture without a change",
-    "capture of 10 changed files",
-    "restore into an empty folder",
-    "return of 10 changed files",
-    "return without a change",
-];
-
-/// A store under test.
-trait Store {
-    /// Captures the tree under a name.
-    fn capture(&mut self, tree: &Path, name: &str) -> Result<(), Failure>;
-    /// Writes the newest capture into a folder that does not exist.
-    fn restore(&mut self, target: &Path) -> Result<(), Failure>;
-    /// Makes the tree equal to the newest capture.
-    fn roll_back(&mut self, tree: &Path) -> Result<(), Failure>;
+/// What is measured, in the order in which a round does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Operation {
+    /// The first snapshot into an empty store.
+    First,
+    /// A snapshot with nothing changed.
+    Same,
+    /// A snapshot with 10 files changed; of `big`, with 1 MiB overwritten in the middle.
+    Changed,
+    /// Of `big` only: a snapshot with 1 MiB inserted near the front.
+    Inserted,
+    /// Writing the newest snapshot into an empty folder.
+    Restore,
+    /// Bringing 10 changed files and a new one back to the newest snapshot.
+    RollBack,
+    /// Of `series` only: removing nine of ten snapshots.
+    Remove,
 }
 
-/// Measures all tasks over both sizes.
-pub(crate) fn measure(smoke: bool) -> Result<Vec<Figures>, Failure> {
-    let sizes =
-        [(100, 10_000), (2_000, 5_000)].map(|(files, file_size_bytes)| TreeSize { files, file_size_bytes });
-    let rounds = if smoke { 2 } else { 9 };
-    let git_is_here = Command::new("git")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    let mut all = Vec::new();
-    // Trees are kept to the end: for seconds after a deletion ext4 searches long for inodes that it may use again, and that
-    // time would be taken for a task's.
-    let mut places = Vec::new();
-    for size in sizes {
-        let size = if smoke { TreeSize { files: size.files / 10, ..size } } else { size };
-        let mut ours: [Vec<Duration>; TASKS.len()] = Default::default();
-        let mut theirs: [Vec<Duration>; TASKS.len()] = Default::default();
-        for _ in 0..rounds {
-            let place = tempfile::tempdir()?;
-            let store = CheckpointManager::builder().directory(place.path().join("store")).create()?;
-            round(size, place.path(), &mut Ours { store, newest: None }, &mut ours)?;
-            places.push(place);
-            if git_is_here {
-                let place = tempfile::tempdir()?;
-                round(size, place.path(), &mut Git::new(place.path())?, &mut theirs)?;
-                places.push(place);
-            }
+impl Operation {
+    /// The name in tables.
+    fn name(self) -> &'static str {
+        match self {
+            Self::First => "first snapshot",
+            Self::Same => "nothing changed",
+            Self::Changed => "changed",
+            Self::Inserted => "inserted",
+            Self::Restore => "restore",
+            Self::RollBack => "roll back",
+            Self::Remove => "remove 9 of 10",
         }
-        let name = |task: &str| format!("{task}, {} files x {} B", size.files, size.file_size_bytes);
-        let lines = TASKS.iter().zip(ours.into_iter().zip(theirs));
-        all.extend(lines.filter_map(|(task, (ours, theirs))| Figures::new(name(task), ours, "git", theirs)));
     }
-    Ok(all)
+
+    fn captures(self) -> bool {
+        matches!(self, Self::First | Self::Same | Self::Changed | Self::Inserted)
+    }
 }
 
-/// All tasks once, on a fresh tree and store.
-fn round(
-    size: TreeSize,
-    place: &Path,
-    store: &mut dyn Store,
-    times: &mut [Vec<Duration>; TASKS.len()],
-) -> Result<(), Failure> {
-    let tree = place.join("tree");
-    size.write(&tree)?;
-    let mut time = |task: usize, work: &mut dyn FnMut() -> Result<(), Failure>| {
-        let start = Instant::now();
-        work()?;
-        times[task].push(start.elapsed());
-        Ok::<(), Failure>(())
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// S (some hundred files), M (8 000), L (over 60 000, a gigabyte), big (one file of 1 GiB), series (a long history of
+    /// a small tree), or any folder, of which a copy is used [default: S M].
+    trees: Vec<Tree>,
+    /// Only these, out of evoseal, library, git, git-tuned, git-durable, restic, borg, bupstash, cp, tar-lz4, floor,
+    /// floor-library [default: all that are installed].
+    #[arg(long, value_delimiter = ',')]
+    systems: Vec<String>,
+    /// Only the floors.
+    #[arg(long, conflicts_with = "systems")]
+    floor_only: bool,
+    /// How often everything is measured; a series is measured once.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// How many snapshots a series has.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(20..))]
+    snapshots: u64,
+    /// Report only this operation; those that it needs are done all the same.
+    #[arg(long, value_enum)]
+    only: Option<Operation>,
+    /// Where trees and stores are written [default: target/bench].
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// Leave trees and stores behind.
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Options {
+    /// What a run without a subject measures.
+    pub(crate) fn standard() -> Self {
+        Self {
+            trees: Vec::new(),
+            systems: Vec::new(),
+            floor_only: false,
+            rounds: 5,
+            snapshots: 1_000,
+            only: None,
+            workdir: None,
+            keep: false,
+        }
+    }
+
+    fn systems(&self, smoke: bool) -> Vec<String> {
+        let names: &[&str] = if self.floor_only {
+            &["floor", "floor-library"]
+        } else if smoke {
+            &["evoseal", "library", "git", "floor", "floor-library"]
+        } else {
+            &systems::NAMES
+        };
+        if self.systems.is_empty() {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        } else {
+            self.systems.clone()
+        }
+    }
+}
+
+/// Measures everything that was asked for.
+pub(crate) fn measure(options: &Options, smoke: bool) -> Result<Report, Failure> {
+    let standard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    let parent = std::path::absolute(options.workdir.as_deref().unwrap_or(&standard))?;
+    std::fs::create_dir_all(&parent)?;
+    let place = tempfile::Builder::new()
+        .prefix("run-")
+        .disable_cleanup(options.keep)
+        .tempdir_in(parent.canonicalize()?)?;
+    let default: &[Tree] =
+        if smoke { &[Tree::Small, Tree::Big, Tree::Series] } else { &[Tree::Small, Tree::Medium] };
+    let trees = if options.trees.is_empty() { default } else { &options.trees };
+    let names = options.systems(smoke);
+    let (rounds, snapshots) = if smoke { (1, 20) } else { (options.rounds, options.snapshots) };
+    let mut report = Report::new(&names, rounds);
+    for (number, tree) in trees.iter().enumerate() {
+        let mut found = systems::find(&names)?;
+        let place = place.path().join(number.to_string());
+        let root = place.join("tree");
+        tree.build(&root, smoke)?;
+        let session = rounds::Session::new(tree, &root, &place)?;
+        report.trees.push(session.about()?);
+        if *tree == Tree::Series {
+            series::measure(&session, &mut found, snapshots, &mut report)?;
+        } else {
+            session.measure(&mut found, rounds, &mut report)?;
+        }
+    }
+    if let Some(only) = options.only {
+        report.figures.retain(|figure| figure.operation == only);
+    }
+    Ok(report)
+}
+
+/// The report as tables.
+pub(crate) fn render(report: &Report) -> String {
+    table::render(report)
+}
+
+/// Does a floor's work: the hidden subject [`FLOOR`].
+pub(crate) fn floor(words: &[String]) -> Result<(), Failure> {
+    let [operation, tree, store, edited @ ..] = words else {
+        return Err("expected an operation, a tree and a folder".into());
     };
-    time(0, &mut || store.capture(&tree, "first"))?;
-    time(1, &mut || store.capture(&tree, "same"))?;
-    change(size, &tree, 1)?;
-    time(2, &mut || store.capture(&tree, "changed"))?;
-    time(3, &mut || store.restore(&place.join("copy")))?;
-    let captured = std::fs::read(tree.join(TreeSize::path(0)))?;
-    change(size, &tree, 2)?;
-    time(4, &mut || store.roll_back(&tree))?;
-    if std::fs::read(tree.join(TreeSize::path(0)))? != captured {
-        return Err("the tree did not come back".into());
-    }
-    time(5, &mut || store.roll_back(&tree))
+    let edited: Vec<PathBuf> = edited.iter().map(PathBuf::from).collect();
+    systems::work(serde_json::from_str(operation)?, Path::new(tree), Path::new(store), &edited)
 }
 
-/// Rewrites some files, spread over the tree.
-fn change(size: TreeSize, tree: &Path, seed: u64) -> std::io::Result<()> {
-    let count = CHANGED_FILES.min(size.files);
-    for number in (0..size.files).step_by(size.files / count).take(count) {
-        let text = source_text(seed * 1_000_000 + number as u64, size.file_size_bytes);
-        std::fs::write(tree.join(TreeSize::path(number)), text)?;
-    }
-    Ok(())
-}
-
-struct Ours {
-    store: CheckpointManager,
-    newest: Option<CheckpointId>,
-}
-
-impl Ours {
-    fn newest(&self) -> Result<CheckpointId, Failure> {
-        self.newest.ok_or_else(|| "nothing was captured".into())
-    }
-}
-
-impl Store for Ours {
-    fn capture(&mut self, tree: &Path, name: &str) -> Result<(), Failure> {
-        let details = NewCheckpoint { parent: self.newest, ..NewCheckpoint::of(VersionId::new(name)?) };
-        let (checkpoint, _) = self.store.create_blocking(&Source::Directory(tree.to_owned()), details)?;
-        self.newest = Some(checkpoint.id);
-        Ok(())
-    }
-
-    fn restore(&mut self, target: &Path) -> Result<(), Failure> {
-        self.store.restore_blocking(self.newest()?, target, RestoreMode::Empty)?;
-        Ok(())
-    }
-
-    fn roll_back(&mut self, tree: &Path) -> Result<(), Failure> {
-        self.store.restore_blocking(self.newest()?, tree, RestoreMode::InPlace)?;
-        Ok(())
-    }
-}
-
-struct Git {
-    directory: PathBuf,
-    tree: PathBuf,
-}
-
-impl Git {
-    fn new(place: &Path) -> Result<Self, Failure> {
-        let git = Self { directory: place.join("store.git"), tree: place.join("tree") };
-        std::fs::create_dir(&git.tree)?;
-        git.run(&["init", "--quiet"])?;
-        Ok(git)
-    }
-
-    /// Runs git without any settings of the person who measures.
-    fn run(&self, arguments: &[&str]) -> Result<(), Failure> {
-        let mut command = Command::new("git");
-        for setting in [
-            "core.fsync=all",
-            "core.fsyncMethod=batch",
-            "gc.auto=0",
-            "user.name=bench",
-            "user.email=bench@example.org",
-        ] {
-            command.args(["-c", setting]);
-        }
-        command.arg("--git-dir").arg(&self.directory).arg("--work-tree").arg(&self.tree).args(arguments);
-        command.current_dir(&self.tree).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
-        let status = command.stdout(Stdio::null()).status()?;
-        if status.success() { Ok(()) } else { Err(format!("git {arguments:?} ended with {status}").into()) }
-    }
-}
-
-impl Store for Git {
-    fn capture(&mut self, _tree: &Path, name: &str) -> Result<(), Failure> {
-        self.run(&["add", "--all"])?;
-        self.run(&["commit", "--quiet", "--allow-empty", "--message", name])
-    }
-
-    fn restore(&mut self, target: &Path) -> Result<(), Failure> {
-        std::fs::create_dir(target)?;
-        self.run(&["checkout-index", "--all", &format!("--prefix={}/", target.display())])
-    }
-
-    fn roll_back(&mut self, _tree: &Path) -> Result<(), Failure> {
-        self.run(&["reset", "--quiet", "--hard"])?;
-        self.run(&["clean", "--quiet", "--force", "-d"])
-    }
+/// A path as text, which plans are made of.
+fn text(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is not UTF-8", path.display()).into())
 }

@@ -11,37 +11,51 @@ mod regression;
 use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand};
 use evoseal_tests::measure::{Summary, ms, table, write_json};
 use serde::Serialize;
 
-/// Measures and prints a table.
+/// Measures and prints tables.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// What to measure; everything by default.
+    #[command(subcommand)]
     subject: Option<Subject>,
     /// Small inputs and few rounds: shows that it works.
-    #[arg(long)]
+    #[arg(long, global = true)]
     smoke: bool,
-    /// The folder of the labelled series for `regression`.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
     /// Where to write the figures as JSON as well.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     json: Option<PathBuf>,
 }
 
 /// A file of this package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Subcommand)]
 enum Subject {
-    /// Capturing and restoring.
-    Checkpoint,
+    /// Capturing and restoring, beside whichever peers are installed.
+    Checkpoint(checkpoint::Options),
     /// One call of the detector.
     Detect,
-    /// Changes and anomalies of labelled histories: how well, and how fast.
-    Regression,
+    /// Changes and anomalies of labelled histories: how well they are found, and how fast.
+    Regression(regression::Options),
+    /// Measures the plan on standard input: how this program starts what it measures.
+    #[command(name = checkpoint::LAUNCH, hide = true)]
+    Launch,
+    /// Does the least that a system must do.
+    #[command(name = checkpoint::FLOOR, hide = true)]
+    Floor {
+        /// Operation, tree, folder, edited files.
+        words: Vec<String>,
+    },
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default, Serialize)]
+struct Measured {
+    checkpoint: Option<checkpoint::Report>,
+    detect: Option<Vec<Figures>>,
+    regression: Option<Vec<regression::Figure>>,
 }
 
 /// One line: a task, what it took us, and what it took or takes someone else.
@@ -59,41 +73,37 @@ struct Figures {
     ratio: Option<f64>,
 }
 
-impl Figures {
-    /// Two sides that were measured in turns; `theirs` is empty where the peer is not installed.
-    fn new(task: String, ours: Vec<Duration>, peer: &'static str, theirs: Vec<Duration>) -> Option<Self> {
-        let ours = Summary::of(ours)?;
-        let theirs = Summary::of(theirs);
-        let ratio = theirs.map(|theirs| theirs.median_ms / ours.median_ms);
-        Some(Self { task, ours, peer: theirs.map(|_| peer), theirs, ratio })
-    }
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let wanted = |subject| arguments.subject.is_none_or(|wanted| wanted == subject);
-    let mut all = Vec::new();
-    if wanted(Subject::Checkpoint) {
-        all.extend(checkpoint::measure(arguments.smoke)?);
-    }
-    if wanted(Subject::Detect) {
-        all.extend(detect::measure(arguments.smoke)?);
-    }
-    let mut text = if all.is_empty() { String::new() } else { render(&all) };
-    let figures = if wanted(Subject::Regression) {
-        regression::measure(arguments.data.as_deref(), arguments.smoke)?
-    } else {
-        Vec::new()
+    let smoke = arguments.smoke;
+    let measured = match arguments.subject {
+        Some(Subject::Launch) => return checkpoint::launch(),
+        Some(Subject::Floor { words }) => return checkpoint::floor(&words),
+        Some(Subject::Checkpoint(options)) => {
+            Measured { checkpoint: Some(checkpoint::measure(&options, smoke)?), ..Measured::default() }
+        }
+        Some(Subject::Detect) => Measured { detect: Some(detect::measure(smoke)?), ..Measured::default() },
+        Some(Subject::Regression(options)) => {
+            Measured { regression: Some(regression::measure(&options, smoke)?), ..Measured::default() }
+        }
+        None => Measured {
+            checkpoint: Some(checkpoint::measure(&checkpoint::Options::standard(), smoke)?),
+            detect: Some(detect::measure(smoke)?),
+            regression: Some(regression::measure(&regression::Options::default(), smoke)?),
+        },
     };
-    if !figures.is_empty() {
-        text.push_str(&regression::render(&figures));
+    let mut stdout = std::io::stdout();
+    if let Some(report) = &measured.checkpoint {
+        stdout.write_all(checkpoint::render(report).as_bytes())?;
     }
-    std::io::stdout().write_all(text.as_bytes())?;
-    match arguments.json {
-        Some(file) if all.is_empty() => write_json(&file, &figures)?,
-        Some(file) if figures.is_empty() => write_json(&file, &all)?,
-        Some(file) => write_json(&file, &(all, figures))?,
-        None => {}
+    if let Some(figures) = &measured.detect {
+        stdout.write_all(render(figures).as_bytes())?;
+    }
+    if let Some(figures) = &measured.regression {
+        stdout.write_all(regression::render(figures).as_bytes())?;
+    }
+    if let Some(file) = arguments.json {
+        write_json(&file, &measured)?;
     }
     Ok(())
 }

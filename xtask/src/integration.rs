@@ -1,10 +1,11 @@
 //! The integration suites and the benchmarks, by name.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::task::{Result, absolute, cargo, run};
+use crate::task::{Result, absolute, cargo, root, run};
 
 /// A suite of the package `evoseal-tests`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,17 +20,6 @@ pub(crate) enum Suite {
     Overhead,
     /// All of them, and the tests of the command line.
     All,
-}
-
-/// A subject of the package `evoseal-benches`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Subject {
-    /// Capturing and restoring, beside git where it is installed.
-    Checkpoint,
-    /// One call of the regression detector.
-    Detect,
-    /// Changes and anomalies of labelled histories, with `--data`; without, only how fast they are found.
-    Regression,
 }
 
 /// Each suite with a line about it.
@@ -72,26 +62,20 @@ fn overhead(smoke: bool, json: Option<&Path>) -> Result<()> {
     finish(command, smoke, json)
 }
 
-/// Runs benchmarks.
-pub(crate) fn bench(
-    subject: Option<Subject>,
-    data: Option<&Path>,
-    smoke: bool,
-    json: Option<&Path>,
-) -> Result<()> {
+/// Runs benchmarks where the caller stands, so that the paths among the words mean what they say. The program that they
+/// measure is built first.
+pub(crate) fn bench(words: &[OsString]) -> Result<()> {
+    let smoke = words.iter().any(|word| word == "--smoke");
     let build: &[&str] = if smoke { &[] } else { &["--release"] };
-    let mut command = cargo(["run", "--quiet", "--package", "evoseal-benches"]);
-    command.args(build).arg("--");
-    if let Some(subject) = subject.and_then(|subject| subject.to_possible_value()) {
-        command.arg(subject.get_name());
-    }
-    if let Some(folder) = data {
-        command.arg("--data").arg(absolute(folder)?);
-    }
-    finish(command, smoke, json)
+    let mut program = cargo(["build", "--quiet", "--package", "evoseal-cli"]);
+    program.args(build);
+    run(program)?;
+    let mut command = cargo(["run", "--quiet", "--package", "evoseal-benches", "--manifest-path"]);
+    command.arg(root().join("Cargo.toml")).args(build).arg("--").args(words).current_dir(".");
+    run(command)
 }
 
-/// Hands the options that both kinds of measurement have on.
+/// Hands the options of a measurement on.
 fn finish(mut command: std::process::Command, smoke: bool, json: Option<&Path>) -> Result<()> {
     if smoke {
         command.arg("--smoke");

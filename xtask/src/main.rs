@@ -13,6 +13,7 @@ mod examples;
 mod integration;
 mod task;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,19 +44,13 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Runs a benchmark, or all of them, with optimisation.
+    /// Runs a benchmark, or all of them, with optimisation; `bench help` and `bench checkpoint --help` say what there is.
+    #[command(disable_help_flag = true)]
     Bench {
-        /// The subject.
-        subject: Option<integration::Subject>,
-        /// The folder of labelled series for `regression`; it is not part of the repository.
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
-        /// Small inputs and a debug build: shows that the benchmark works, and measures nothing.
-        #[arg(long)]
-        smoke: bool,
-        /// Where to write the figures as JSON as well.
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
+        /// A subject and its options. With `--smoke` the build is a debug one, and the inputs are small: shows that the
+        /// benchmark works, and measures nothing.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
     },
     /// Runs every example of every crate; each checks itself and ends with an error if it fails.
     Examples,
@@ -71,9 +66,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
-        Task::Bench { subject, data, smoke, json } => {
-            integration::bench(subject, data.as_deref(), smoke, json.as_deref())
-        }
+        Task::Bench { words } => integration::bench(&words),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
     };

@@ -8,13 +8,22 @@ mod scores;
 mod speed;
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use evoseal_regression::{ChangePointMethod, change_points};
 use evoseal_tests::measure::table;
 use serde::Serialize;
 
 use scores::{agreement, mean};
+
+/// What is measured.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// The folder of labelled series, one folder per collection; without it, only speed is measured.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
 
 /// One figure.
 #[derive(Debug, Serialize)]
@@ -34,9 +43,9 @@ impl Figure {
 }
 
 /// Measures everything for which there is data.
-pub(crate) fn measure(folder: Option<&Path>, smoke: bool) -> Result<Vec<Figure>, Box<dyn Error>> {
+pub(crate) fn measure(options: &Options, smoke: bool) -> Result<Vec<Figure>, Box<dyn Error>> {
     let mut figures = speed::measure(smoke)?;
-    if let Some(folder) = folder {
+    if let Some(folder) = options.data.as_deref() {
         if !folder.is_dir() {
             return Err(format!("{} is no folder", folder.display()).into());
         }

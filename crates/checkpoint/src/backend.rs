@@ -6,24 +6,47 @@ use std::sync::Arc;
 
 use crate::{Error, Result};
 
-/// Where a store keeps its bytes: immutable named objects, and one small cell that is written conditionally.
+/// Where a store keeps its bytes: immutable named objects, and few named cells that are written conditionally.
 ///
 /// All methods block; the store calls them from worker threads only. Names are 1 to 200 bytes of lower-case ASCII
 /// letters, digits, `-`, `.` and at most three `/`, so that every backend can use them as they are.
 ///
 /// # Contract
 ///
-/// - *Durable.* When `put`, `delete` or `swap` returns `Ok`, its effect survives a crash of the machine. A call that
-///   failed or was cut off has happened wholly or not at all.
-/// - *Immutable.* `put` to a name that exists with the same bytes is `Ok`; with other bytes it is an error, and the old
-///   bytes stay.
-/// - *Consistent.* A `get`, `get_range`, `list` or `load` that starts after a write returned sees that write.
-/// - *Conditional.* `swap` writes the cell only if it still holds `expected`; of several concurrent calls with the same
-///   expectation exactly one succeeds.
+/// - *Whole.* An object is there from the moment at which its writer finishes, with all its bytes, and not before. A
+///   call that failed or was cut off has happened wholly or not at all; but of an `append` that was cut off, a part may
+///   stand behind the valid part of the cell, where the next one overwrites it.
+/// - *Durable.* When `append` or `swap` returns `Ok(true)`, its effect survives a crash of the machine, and so do all
+///   objects that were finished on the same backend before it was called. Until then a crash may take an object that
+///   was finished, or leave any bytes under its name; a later `finish` of that name puts it right. A deletion may be
+///   undone by a crash at any time: whoever relies on it deletes again.
+/// - *Immutable.* Finishing an object under a name that exists with the same bytes is `Ok`; with other bytes it is an
+///   error, and the old bytes stay.
+/// - *Consistent.* A `get`, `get_range`, `list` or `load` that starts after a write returned sees that write, whoever
+///   wrote. `load` never shows what a crash could still take back.
+/// - *Conditional.* `append` and `swap` write only if the cell is still what was expected; of several concurrent calls
+///   with the same expectation exactly one succeeds. A [`CellState`] knows a cell by its length and by the last bytes of
+///   its valid part, so that nothing has to be read again: whoever writes a cell sees to it that these identify what is
+///   before them, for instance by records that end with a checksum over all earlier ones.
+/// - *Acknowledged.* [`Cell::acknowledged_len`] is never below the length that an `append` or `swap` gave this cell which
+///   returned `Ok(true)`, unless the machine crashed since; but it may be unknown.
 /// - *Locked.* `lock` is honoured by every user of the same bytes, in this process and in others, and ends with its
 ///   holder, however that ends.
 /// - *Honest errors.* A missing object is [`Error::NotFound`](crate::Error::NotFound); `delete` of a missing object is
 ///   `Ok`, so that it can be repeated.
+///
+/// ```
+/// use evoseal_checkpoint::{MemoryBackend, ObjectBackend, ObjectBackendExt};
+/// let backend = MemoryBackend::new();
+/// backend.put("packs/a", b"bytes")?;
+/// assert!(backend.swap("log", None, b"one\n")?);
+///
+/// let seen = backend.load("log", 0)?.expect("it was just written").state;
+/// assert!(backend.append("log", &seen, b"two\n")?);
+/// assert!(!backend.append("log", &seen, b"three\n")?, "it is no longer what was seen");
+/// assert_eq!(backend.load("log", 4)?.expect("written").bytes, b"two\n");
+/// # Ok::<(), evoseal_checkpoint::Error>(())
+/// ```
 pub trait ObjectBackend: fmt::Debug + Send + Sync {
     /// The name under which this kind of backend is recorded in what it creates.
     fn name(&self) -> &'static str;
@@ -31,8 +54,8 @@ pub trait ObjectBackend: fmt::Debug + Send + Sync {
     /// Where it is, for messages.
     fn location(&self) -> String;
 
-    /// Stores an object.
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()>;
+    /// Starts an object. It appears under its name when the writer finishes, and not before.
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>>;
 
     /// The whole object.
     fn get(&self, name: &str) -> Result<Vec<u8>>;
@@ -46,17 +69,125 @@ pub trait ObjectBackend: fmt::Debug + Send + Sync {
     /// Removes an object.
     fn delete(&self, name: &str) -> Result<()>;
 
-    /// The cell `name`; `None` before it is first written. Cells are not listed as objects.
-    fn load(&self, name: &str) -> Result<Option<Vec<u8>>>;
+    /// The cell `name` from byte `from` on; `None` before it is first written. Where `from` lies beyond the end there are
+    /// no bytes, but a state. Cells are not listed as objects.
+    fn load(&self, name: &str, from: u64) -> Result<Option<Cell>>;
 
-    /// Writes the cell `name` if it still holds `expected`. `Ok(false)` if it holds something else.
-    fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool>;
+    /// Writes `bytes` behind the valid part of the cell `name` if it still is what `expected` says, replacing whatever
+    /// stands there. `Ok(false)`, and nothing is changed, if it is not, or was never written.
+    fn append(&self, name: &str, expected: &CellState, bytes: &[u8]) -> Result<bool>;
+
+    /// Replaces the whole cell `name` if it still is what was expected; `None`: not yet written. `Ok(false)` if not.
+    fn swap(&self, name: &str, expected: Option<&CellState>, new: &[u8]) -> Result<bool>;
 
     /// Takes the lock between writers and the collection of garbage; dropping the guard gives it back.
     ///
     /// [`LockMode::Shared`] waits while it is held exclusively. [`LockMode::Exclusive`] does not wait: it is
     /// [`Error::Locked`](crate::Error::Locked) while anyone else, in this process or another, holds the lock.
     fn lock(&self, mode: LockMode) -> Result<LockGuard>;
+}
+
+/// An object that is being written, piece by piece.
+///
+/// Dropping it instead of finishing it leaves nothing behind; what a writer leaves that dies with its process is removed
+/// without help, at the latest when the backend is opened next and nobody writes.
+pub trait ObjectWriter: fmt::Debug + Send {
+    /// Adds bytes at the end. After an error the writer can only be dropped.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Gives the object its name: see the contract of [`ObjectBackend`] for what holds then. After an error there is no
+    /// object of that name, unless there was one before, which stays.
+    fn finish(self: Box<Self>, name: &str) -> Result<()>;
+}
+
+/// Conveniences for every [`ObjectBackend`].
+pub trait ObjectBackendExt: ObjectBackend {
+    /// Stores an object that is in memory as a whole.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let mut writer = self.writer()?;
+        writer.write(bytes)?;
+        writer.finish(name)
+    }
+}
+
+impl<B: ObjectBackend + ?Sized> ObjectBackendExt for B {}
+
+/// What `load` found in a cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cell {
+    /// The bytes from where they were asked for to the end.
+    pub bytes: Vec<u8>,
+    /// The whole of the cell, to be expected by a later write.
+    pub state: CellState,
+    /// How many bytes of the cell some `append` or `swap` has acknowledged, as far as is known; `None`: unknown. More than
+    /// there are means that the cell was cut off; fewer, that a writer died before it was told, or that the note is old.
+    pub acknowledged_len: Option<u64>,
+    /// What is wrong with what the backend keeps beside the cell. The cell itself can be used.
+    pub problem: Option<String>,
+}
+
+/// What a cell looked like: `len` bytes, of which the first `valid_len` are meant, and how these end.
+///
+/// A backend says `valid_len == len`: it does not know what the bytes mean. Whoever reads them may find that an append was
+/// cut off, and says with [`CellState::cut`] where the whole records end: what follows is then overwritten by the next
+/// append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellState {
+    /// How many bytes there are.
+    pub len: u64,
+    /// How many of them, from the first on, are meant; at most `len`.
+    pub valid_len: u64,
+    /// The last [`CellState::TAIL_LEN`] bytes of the valid part, or all of it if it is shorter.
+    pub tail: Vec<u8>,
+}
+
+impl CellState {
+    /// How many bytes before the end of the valid part are compared.
+    pub const TAIL_LEN: usize = 32;
+
+    /// A cell that holds `bytes`, all of them meant.
+    ///
+    /// ```
+    /// use evoseal_checkpoint::CellState;
+    /// let state = CellState::of(b"one\ntw");
+    /// assert_eq!((state.len, state.valid_len), (6, 6));
+    /// let cut = state.cut(4, b"one\n");
+    /// assert_eq!((cut.len, cut.valid_len, cut.tail.as_slice()), (6, 4, b"one\n".as_slice()));
+    /// assert!(cut.matches(b"one\ntw") && !cut.matches(b"one\n") && !cut.matches(b"owe\ntw"));
+    /// ```
+    pub fn of(bytes: &[u8]) -> Self {
+        let len = bytes.len() as u64;
+        Self { len, valid_len: len, tail: tail_of(bytes).to_vec() }
+    }
+
+    /// The same cell, of which only the first `valid_len` bytes are meant. `ending` are its bytes up to there: at least
+    /// the last [`CellState::TAIL_LEN`] of them, or all if there are fewer.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer than `valid_len` bytes in the cell, or too few in `ending`.
+    #[must_use]
+    pub fn cut(&self, valid_len: u64, ending: &[u8]) -> Self {
+        assert!(valid_len <= self.len, "a cell of {} bytes has no {valid_len} valid ones", self.len);
+        let needed = tail_len(valid_len);
+        let start = ending.len().checked_sub(needed).expect("the bytes before the cut must be given");
+        Self { len: self.len, valid_len, tail: ending[start..].to_vec() }
+    }
+
+    /// Whether a cell that holds `bytes` is what this says.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        let valid = usize::try_from(self.valid_len).ok().and_then(|valid_len| bytes.get(..valid_len));
+        bytes.len() as u64 == self.len && valid.is_some_and(|valid| tail_of(valid) == self.tail)
+    }
+}
+
+/// How many bytes of a cell's valid part are compared.
+pub(crate) fn tail_len(valid_len: u64) -> usize {
+    usize::try_from(valid_len).map_or(CellState::TAIL_LEN, |length| length.min(CellState::TAIL_LEN))
+}
+
+fn tail_of(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.len() - tail_len(bytes.len() as u64)..]
 }
 
 /// How the lock of a store is taken.
@@ -111,8 +242,8 @@ macro_rules! forward_object_backend {
                 (**self).location()
             }
 
-            fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-                (**self).put(name, bytes)
+            fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
+                (**self).writer()
             }
 
             fn get(&self, name: &str) -> Result<Vec<u8>> {
@@ -131,11 +262,15 @@ macro_rules! forward_object_backend {
                 (**self).delete(name)
             }
 
-            fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
-                (**self).load(name)
+            fn load(&self, name: &str, from: u64) -> Result<Option<Cell>> {
+                (**self).load(name, from)
             }
 
-            fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
+            fn append(&self, name: &str, expected: &CellState, bytes: &[u8]) -> Result<bool> {
+                (**self).append(name, expected, bytes)
+            }
+
+            fn swap(&self, name: &str, expected: Option<&CellState>, new: &[u8]) -> Result<bool> {
                 (**self).swap(name, expected, new)
             }
 

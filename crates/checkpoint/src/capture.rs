@@ -1,179 +1,145 @@
-//! From a walked workspace to a tree: reading what is not known yet.
+//! From a workspace to a tree that it had at one instant.
+//!
+//! Files are looked at one after the other, while others may change. What was seen is nevertheless what stood there at one
+//! instant: nothing that was seen bears a time of change after the walk began, or two walks one after the other have seen the
+//! same. Otherwise the workspace is walked again, a few times.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use evoseal_types::{Digest, EntryPath};
-use rustix::fs::fstat;
-use rustix::io::Errno;
+use evoseal_types::Digest;
 
-use crate::objects::{StreamError, WHOLE_LEN_MAX, Writer};
-use crate::pack::ObjectKind;
-use crate::scan::{ATTEMPTS, FoundKind, Scan};
-use crate::stat_cache::StatCache;
-use crate::store::EntryKind;
-use crate::tree::TreeBuilder;
-use crate::workspace::{FileStat, Root, join};
+use crate::sink::{BlockBuilder, PackSink};
+use crate::stat_cache::{CachedFolder, StatCache};
+use crate::tree::{BuiltTree, MetadataSink};
+use crate::walk::{Interruption, Walk, WalkPlan, WalkedFolder, walk};
+use crate::workspace::Stamp;
 use crate::{Error, Result};
 
-/// How much of a file is read at once where only its digest is wanted.
-const READ_LEN: usize = 1 << 18;
+/// How often a workspace that changes is walked before the capture gives up.
+const WALKS_MAX: u32 = 6;
+/// How long a walk waits, at the most, for the file system's clock to leave the tick of the last change. A clock that was
+/// set back would never get there.
+const TICK_WAIT_MAX: Duration = Duration::from_millis(40);
 
-/// The tree of a workspace, and what it took to know it.
+/// What a workspace held, and what to know about it next time.
 #[derive(Debug)]
 pub(crate) struct Captured {
-    pub(crate) tree: TreeBuilder,
-    pub(crate) cache: StatCache,
-    pub(crate) file_count: u64,
-    pub(crate) size_bytes: u64,
-    pub(crate) files_read: u64,
-    pub(crate) bytes_read: u64,
+    pub(crate) built: BuiltTree,
+    pub(crate) findings: crate::walk::Findings,
+    /// What the next walk may know; `None` if it would know nothing new.
+    pub(crate) cache: Option<StatCache>,
 }
 
-/// Finds the digest of every file of `scan`. With a writer, contents that the store lacks are stored on the way; files
-/// that `known` vouches for are read only if the store lacks their content.
-pub(crate) fn capture(
-    root: &Root,
-    scan: &Scan,
-    known: &StatCache,
-    is_wanted: &dyn Fn(&[u8]) -> bool,
-    mut writer: Option<&mut Writer>,
-) -> Result<Captured> {
-    let mut captured = Captured {
-        tree: TreeBuilder::default(),
-        cache: StatCache::default(),
-        file_count: 0,
-        size_bytes: 0,
-        files_read: 0,
-        bytes_read: 0,
-    };
-    for (path, folder) in &scan.folders {
-        captured.tree.folder(path.clone(), !folder.kept.is_empty());
-        if is_wanted(path) {
-            captured.tree.want(path.clone());
-        }
-        for found in &folder.entries {
-            let kind = match &found.kind {
-                FoundKind::Directory => continue,
-                FoundKind::Symlink(target) => EntryKind::Symlink { target: target.clone() },
-                FoundKind::File(stat) => {
-                    let full = join(path, &found.name);
-                    captured.file(root, full, *stat, scan, known, writer.as_deref_mut())?
-                }
-            };
-            captured.tree.entry(path, &found.name, kind);
-        }
-    }
+/// How a capture treats what it finds.
+pub(crate) struct CapturePlan<'a> {
+    pub(crate) walk: WalkPlan<'a>,
+    /// Folders that count even if they hold only what is left alone.
+    pub(crate) is_wanted: &'a dyn Fn(&[u8]) -> bool,
+}
+
+/// Captures a workspace: contents and pages go to the sink of the plan, if it has one.
+pub(crate) fn capture(plan: &CapturePlan<'_>) -> Result<Captured> {
+    let (captured, ()) = capture_with(plan, |_, _| Ok(()))?;
     Ok(captured)
 }
 
-/// Whether every file is vouched for, so that nothing would be read.
-pub(crate) fn knows_all(scan: &Scan, known: &StatCache) -> bool {
-    scan.folders.iter().all(|(path, folder)| {
-        folder.entries.iter().all(|found| match &found.kind {
-            FoundKind::File(stat) => known.find(&join(path, &found.name), stat).is_some(),
-            _ => true,
-        })
-    })
-}
-
-impl Captured {
-    fn file(
-        &mut self,
-        root: &Root,
-        full: Vec<u8>,
-        stat: FileStat,
-        scan: &Scan,
-        known: &StatCache,
-        writer: Option<&mut Writer>,
-    ) -> Result<EntryKind> {
-        let (stat, digest) = match known.find(&full, &stat) {
-            Some(digest) if is_stored(writer.as_deref(), digest)? => (stat, digest),
-            _ => {
-                let (stat, digest) = read_settled(root, &full, writer)?;
-                self.files_read += 1;
-                self.bytes_read += stat.size_bytes;
-                (stat, digest)
-            }
+/// The same, and what `look` makes of the walk that counts.
+pub(crate) fn capture_with<T>(
+    plan: &CapturePlan<'_>,
+    mut look: impl FnMut(&Walk<'_>, &BuiltTree) -> Result<T>,
+) -> Result<(Captured, T)> {
+    let mut own_cache: Option<StatCache> = None;
+    let mut before: Option<(Digest, Option<Stamp>)> = None;
+    let mut last_disturbed = Vec::new();
+    let mut files_read = (0, 0);
+    for attempt in 1..=WALKS_MAX {
+        let cache = own_cache.as_ref().unwrap_or(plan.walk.cache);
+        let walk_plan = WalkPlan {
+            cache,
+            cache_is_stored: plan.walk.cache_is_stored || own_cache.is_some(),
+            ..plan.walk
         };
-        self.file_count += 1;
-        self.size_bytes += stat.size_bytes;
-        self.cache.record(full, stat, digest, scan.started);
-        Ok(EntryKind::File { size_bytes: stat.size_bytes, digest, executable: stat.is_executable() })
-    }
-}
-
-fn is_stored(writer: Option<&Writer>, digest: Digest) -> Result<bool> {
-    writer.map_or(Ok(true), |writer| writer.has_all(ObjectKind::Content, digest))
-}
-
-/// Reads a file until its stat data before and after agree.
-fn read_settled(root: &Root, full: &[u8], mut writer: Option<&mut Writer>) -> Result<(FileStat, Digest)> {
-    let shown = root.shown(full);
-    let path = EntryPath::new(full)
-        .map_err(|error| Error::Invalid { argument: "workspace", reason: error.to_string() })?;
-    for _ in 0..ATTEMPTS {
-        let file = match root.file(&path) {
-            Ok(file) => File::from(file),
-            // Gone, or a symlink, a folder or a socket now: it changed since it was listed.
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => continue,
-            Err(error) => return Err(root.error("open", full, error)),
-        };
-        let before = stat_of(&file, &shown)?;
-        if !before.is_regular() {
-            continue;
-        }
-        let (digest, length) = read_content(&file, before.size_bytes, &shown, writer.as_deref_mut())?;
-        if stat_of(&file, &shown)? == before && length == before.size_bytes {
-            return Ok((before, digest));
-        }
-    }
-    Err(Error::Unstable { path: shown, attempts: ATTEMPTS })
-}
-
-fn stat_of(file: &File, shown: &std::path::Path) -> Result<FileStat> {
-    fstat(file)
-        .map(|stat| FileStat::of(&stat))
-        .map_err(|error| crate::local::io_error("read", shown, error.into()))
-}
-
-/// Digest and length of what can be read, at most one byte more than `size_bytes`: a file that grows for ever must end.
-fn read_content(
-    file: &File,
-    size_bytes: u64,
-    shown: &std::path::Path,
-    writer: Option<&mut Writer>,
-) -> Result<(Digest, u64)> {
-    let fail = |source: io::Error| Error::Io { action: "read", path: PathBuf::from(shown), source };
-    let mut source = file.take(size_bytes.saturating_add(1));
-    let Some(writer) = writer else {
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; READ_LEN];
-        let mut length = 0_u64;
-        loop {
-            match source.read(&mut buffer) {
-                Ok(0) => return Ok((Digest::from_bytes(*hasher.finalize().as_bytes()), length)),
-                Ok(count) => {
-                    hasher.update(&buffer[..count]);
-                    length += count as u64;
+        let mut walked = match walk(&walk_plan) {
+            Ok(walked) => walked,
+            Err(Interruption::Failed(error)) => return Err(error),
+            Err(Interruption::Changed { path, seen }) => {
+                last_disturbed = path;
+                // What a first capture has read is stored, and is not read again.
+                if own_cache.is_none() && plan.walk.cache.folder_count() == 0 {
+                    own_cache = Some(partial_cache(seen));
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(fail(error)),
+                before = None;
+                continue;
             }
+        };
+        let built = build(plan, &walk_plan, &walked)?;
+        files_read.0 += walked.found.files_read;
+        files_read.1 += walked.found.bytes_read;
+        let found = &walked.found;
+        let seen = (built.tree, found.disturbance.as_ref().map(|(stamp, _)| *stamp));
+        // Files that are not captured come and go in folders that are: two equal walks say that nothing else did.
+        let is_quiet = seen.1.is_none() && found.folder_disturbance.is_none();
+        let is_settled = is_quiet || before == Some(seen);
+        if is_settled {
+            (walked.found.files_read, walked.found.bytes_read) = files_read;
+            let looked = look(&walked, &built)?;
+            let is_known = built.is_as_cached
+                && own_cache.is_none()
+                && plan.walk.cache.tree() == Some(built.tree)
+                && walked.folders.iter().all(|folder| folder.cached.is_some())
+                && walked.folders.len() == plan.walk.cache.folder_count();
+            let cache = (!is_known).then(|| built.cache(&walked));
+            return Ok((Captured { built, findings: walked.found, cache }, looked));
         }
+        let cache = built.cache(&walked);
+        if let Some((stamp, path)) = walked.found.disturbance.max(walked.found.folder_disturbance) {
+            if attempt < WALKS_MAX {
+                wait_for_tick_after(stamp);
+            }
+            last_disturbed = path;
+        }
+        before = Some(seen);
+        own_cache = Some(cache);
+    }
+    Err(Error::Unstable { path: plan.walk.root.shown(&last_disturbed), attempts: WALKS_MAX })
+}
+
+/// Makes the pages; they go where the contents went.
+fn build(plan: &CapturePlan<'_>, walk_plan: &WalkPlan<'_>, walked: &Walk<'_>) -> Result<BuiltTree> {
+    let mut builder = BlockBuilder::default();
+    let mut store = |digest: Digest, bytes: &[u8]| match plan.walk.sink {
+        Some(sink) => sink.add_metadata(&mut builder, digest, bytes),
+        None => Ok(()),
     };
-    if size_bytes > WHOLE_LEN_MAX {
-        return writer.add_stream(source).map_err(|error| match error {
-            StreamError::Read(source) => fail(source),
-            StreamError::Store(error) => error,
-        });
+    let sink: &mut MetadataSink<'_> = &mut store;
+    // Pages that nobody is known to have stored are handed on again.
+    let repeats_known = plan.walk.sink.is_some() && !walk_plan.cache_is_stored;
+    let built = BuiltTree::of(walked, plan.walk.options, plan.is_wanted, repeats_known, sink)?;
+    plan.walk.sink.map_or(Ok(()), |sink: &PackSink<'_>| sink.flush(&mut builder))?;
+    Ok(built)
+}
+
+/// A cache of the folders that were walked before a walk was cut off. They have no pages yet, so none is taken as known.
+fn partial_cache(mut seen: Vec<WalkedFolder<'_>>) -> StatCache {
+    seen.sort_unstable_by(|left, right| left.path.cmp(&right.path));
+    let folders = seen.iter().map(|folder| CachedFolder {
+        path: &folder.path,
+        device: folder.device,
+        // No folder has this mode, so that what has no page is never taken as unchanged.
+        mode: u32::from(u16::MAX),
+        has_kept: folder.has_kept,
+        is_hollow: false,
+        page: Digest::from_bytes([0; 32]),
+        entry_count: folder.entry_count,
+        entries: folder.entry_bytes(),
+    });
+    StatCache::new(None, folders, 0)
+}
+
+/// Waits until the clock that marks changes has left `stamp` behind.
+fn wait_for_tick_after(stamp: Stamp) {
+    let deadline = Instant::now() + TICK_WAIT_MAX;
+    while Stamp::now() <= stamp && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0) + 1);
-    source.read_to_end(&mut bytes).map_err(fail)?;
-    let digest = Digest::of(&bytes);
-    if bytes.len() as u64 == size_bytes && !writer.has_all(ObjectKind::Content, digest)? {
-        writer.add(ObjectKind::Content, digest, &bytes)?;
-    }
-    Ok((digest, bytes.len() as u64))
 }

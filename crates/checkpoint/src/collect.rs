@@ -1,17 +1,18 @@
-//! Deleting checkpoints, and giving back the storage that only they needed.
+//! Deleting checkpoints, giving back the storage that only they needed, and folding the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
 
 use evoseal_types::{CheckpointId, Digest};
 
 use crate::backend::LockMode;
-use crate::catalog::{self, PackEntry};
+use crate::catalog::{self, Commit, PackRef};
 use crate::engine::{Engine, Snapshot};
-use crate::objects::{Reader, Writer};
-use crate::pack::{ObjectKey, ObjectKind, object_name};
+use crate::extras::TreeObject;
+use crate::objects::{Reader, missing};
+use crate::pack::{ObjectKey, PackedObject, object_name};
 use crate::page::{self, PageNode};
-use crate::store::DeleteReport;
+use crate::sink::PackSink;
+use crate::store::{DeleteReport, GarbageReport};
 use crate::{Error, Result};
 
 /// A pack is rewritten when more than this share of its bytes is needed by nobody, in percent. Lower would copy live
@@ -21,144 +22,325 @@ const WASTE_PERCENT_MAX: u64 = 50;
 /// when a store is opened.
 const SMALL_PACK_LEN: u64 = 1 << 20;
 const SMALL_PACKS_MAX: usize = 32;
+/// The log is folded when it has this many records, or this many bytes of packs inside it: whoever opens the store reads
+/// them all.
+const FOLD_RECORDS: u64 = 64;
+const FOLD_INLINE_LEN: u64 = 1 << 20;
+/// Cleaning up collects when what was deleted could be a share of the store that is worth the work, in percent.
+const WORTHWHILE_PERCENT: u64 = 10;
+
+/// What a collection would do.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Packs that nobody needs or that are mostly waste, with the bytes in them that are needed.
+    outdated: BTreeSet<usize>,
+    live: HashSet<ObjectKey>,
+    /// Packs that the catalogue does not name, with their sizes.
+    orphans: Vec<(String, u64)>,
+    report: GarbageReport,
+}
 
 impl Engine {
     /// Deletes checkpoints, all or none, and collects what they leave behind if nobody is writing.
     pub(crate) fn delete(&self, ids: &[CheckpointId]) -> Result<DeleteReport> {
-        let before = self.stored_bytes()?;
+        let ids = self.forget(ids)?;
+        let bytes_freed = match self.collect_garbage() {
+            Ok(report) => report.bytes_freed,
+            // The checkpoints are gone. Their storage comes back when nobody writes, or when damage is dealt with.
+            Err(Error::Locked { .. } | Error::Damaged { .. }) => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(DeleteReport { checkpoints: ids.into_iter().collect(), bytes_freed })
+    }
+
+    /// Deletes checkpoints, all or none, and collects when enough has come together: a loop that deletes one checkpoint for
+    /// each that it makes must not read all others each time.
+    pub(crate) fn delete_in_passing(&self, ids: &[CheckpointId]) -> Result<()> {
+        self.forget(ids)?;
+        let deleted = self.load()?.catalog.deleted_bytes;
+        if deleted.saturating_mul(100) < self.stored_bytes()?.saturating_mul(WORTHWHILE_PERCENT) {
+            return Ok(());
+        }
+        match self.collect_garbage() {
+            Ok(_) | Err(Error::Locked { .. } | Error::Damaged { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes checkpoints invisible.
+    fn forget(&self, ids: &[CheckpointId]) -> Result<BTreeSet<CheckpointId>> {
         let ids: BTreeSet<CheckpointId> = ids.iter().copied().collect();
-        catalog::commit(&*self.backend, |catalog| {
+        self.change(None, |catalog| {
             for id in &ids {
                 let entry = catalog.entry(*id)?;
                 if let Some(reason) = &entry.pinned {
                     return Err(Error::Pinned { id: *id, reason: reason.clone() });
                 }
             }
-            catalog.checkpoints.retain(|entry| !ids.contains(&entry.id));
-            Ok(())
+            let removed: Vec<CheckpointId> = ids.iter().copied().collect();
+            let commit = (!removed.is_empty()).then(|| Commit { removed, ..Commit::default() });
+            Ok(((), commit))
         })?;
-        match self.collect_garbage() {
-            // The checkpoints are gone. Their storage comes back when nobody writes, or when damage is dealt with.
-            Ok(_) | Err(Error::Locked { .. } | Error::Damaged { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        let after = self.stored_bytes()?;
-        Ok(DeleteReport { checkpoints: ids.into_iter().collect(), bytes_freed: before.saturating_sub(after) })
+        Ok(ids)
     }
 
-    /// Removes what no checkpoint needs; gives the bytes that came back.
+    /// What a collection would remove and rewrite; nothing is changed.
+    pub(crate) fn plan_garbage(&self) -> Result<GarbageReport> {
+        let snapshot = self.snapshot()?;
+        Ok(self.plan(&snapshot)?.report)
+    }
+
+    /// Removes what no checkpoint needs.
     ///
     /// Writers are excluded by the store's lock. Killed anywhere, it has lost nothing: what is still needed is copied
     /// and durable before one commit swaps the packs, and only packs that the catalogue no longer names are removed.
-    pub(crate) fn collect_garbage(&self) -> Result<u64> {
+    pub(crate) fn collect_garbage(&self) -> Result<GarbageReport> {
         let _lock = self.backend.lock(LockMode::Exclusive)?;
+        // What a lost record named may be all there still: nothing is thrown away before somebody has looked at it.
+        if let Some(problem) = self.load()?.problems.first() {
+            return Err(crate::frame::damaged(catalog::CATALOG, problem.as_str()));
+        }
         let before = self.stored_bytes()?;
         let snapshot = self.snapshot()?;
-        let live = self.live_objects(&snapshot)?;
-        let outdated = outdated_packs(&snapshot, &live);
-        if !outdated.is_empty() {
-            self.rewrite(&snapshot, &live, &outdated)?;
+        let plan = self.plan(&snapshot)?;
+        let catalog = &snapshot.catalog;
+        let is_tidy =
+            plan.outdated.is_empty() && snapshot.index.unreadable.is_empty() && catalog.inline_bytes() == 0;
+        if !is_tidy || catalog.deleted_bytes > 0 {
+            self.rewrite(&snapshot, &plan)?;
         }
-        let named: BTreeSet<String> = catalog::load(&*self.backend)?
-            .catalog
-            .packs
-            .iter()
-            .map(|pack| object_name(pack.digest))
-            .collect();
+        let named: BTreeSet<String> =
+            self.load()?.catalog.packs.iter().map(|pack| object_name(pack.entry.digest)).collect();
         for object in self.backend.list("packs/")? {
             if !named.contains(&object.name) {
                 self.backend.delete(&object.name)?;
             }
         }
-        Ok(before.saturating_sub(self.stored_bytes()?))
+        let bytes_freed = before.saturating_sub(self.stored_bytes()?);
+        Ok(GarbageReport { bytes_freed, ..plan.report })
     }
 
-    /// Every object that some checkpoint needs. Any damage on the way is an error: what cannot be read cannot be ruled out.
+    fn plan(&self, snapshot: &Snapshot) -> Result<Plan> {
+        let live = self.live_objects(snapshot)?;
+        let mut plan = Plan { outdated: outdated_packs(snapshot, &live)?, live, ..Plan::default() };
+        for number in &plan.outdated {
+            let pack = &snapshot.index.packs()[*number];
+            let needed: u64 =
+                live_in(snapshot, &plan.live, *number)?.iter().map(|object| u64::from(object.len)).sum();
+            plan.report.bytes_rewritten += needed;
+            plan.report.bytes_freed += pack.entry.size_bytes.saturating_sub(needed);
+            if needed == 0 { plan.report.packs_removed += 1 } else { plan.report.packs_rewritten += 1 }
+        }
+        let named: BTreeSet<String> =
+            snapshot.catalog.packs.iter().map(|pack| object_name(pack.entry.digest)).collect();
+        let listed = self.backend.list("packs/")?.into_iter();
+        plan.orphans.extend(
+            listed
+                .filter(|object| !named.contains(&object.name))
+                .map(|object| (object.name, object.size_bytes)),
+        );
+        plan.report.packs_removed += plan.orphans.len() as u64;
+        plan.report.bytes_freed += plan.orphans.iter().map(|(_, size)| size).sum::<u64>();
+        Ok(plan)
+    }
+
+    /// Every object that some checkpoint needs. Any damage on the way is an error: what cannot be read cannot be ruled
+    /// out. Pages that several checkpoints share are read once.
     fn live_objects(&self, snapshot: &Snapshot) -> Result<HashSet<ObjectKey>> {
         let mut live = HashSet::new();
         let mut reader = self.reader(snapshot);
         let mut pending: Vec<Digest> = Vec::new();
         for entry in &snapshot.catalog.checkpoints {
-            pending.push(entry.tree);
-            if entry.record.is_none() {
-                live.extend(reader.parts(ObjectKind::Metadata, entry.id.digest())?);
-            }
-        }
-        while let Some(digest) = pending.pop() {
-            let parts = reader.parts(ObjectKind::Metadata, digest)?;
-            let is_known = live.contains(&parts[0]);
-            live.extend(parts);
-            if is_known {
+            live.extend(reader.metadata_parts(entry.id.digest())?);
+            let parts = reader.metadata_parts(entry.tree)?;
+            if live.contains(&parts[0]) {
                 continue;
             }
-            for entry in page::decode(&format!("page {digest}"), &reader.metadata(digest)?)? {
-                match entry.node {
-                    PageNode::Directory { page } => pending.push(page),
-                    PageNode::File { digest, .. } => {
-                        if !live.contains(&ObjectKey { kind: ObjectKind::Content, digest }) {
-                            live.extend(reader.parts(ObjectKind::Content, digest)?);
-                        }
+            let bytes = reader.metadata(entry.tree)?;
+            match TreeObject::decode(&format!("tree {}", entry.tree), &bytes)? {
+                None => pending.push(entry.tree),
+                Some(tree) => {
+                    live.extend(parts);
+                    pending.push(tree.page);
+                    if let Some(extras) = tree.extras {
+                        live.extend(reader.metadata_parts(extras)?);
                     }
-                    PageNode::Symlink { .. } => {}
                 }
+            }
+            while let Some(digest) = pending.pop() {
+                let parts = reader.metadata_parts(digest)?;
+                let is_known = live.contains(&parts[0]);
+                live.extend(parts);
+                if is_known {
+                    continue;
+                }
+                for entry in page::decode(&format!("page {digest}"), &reader.metadata(digest)?)? {
+                    match entry.node {
+                        PageNode::Directory { page, .. } => pending.push(page),
+                        PageNode::File { digest, size_bytes, .. } => {
+                            live.extend(reader.content_parts(digest, size_bytes)?);
+                        }
+                        PageNode::Symlink { .. } => {}
+                    }
+                }
+            }
+        }
+        for key in &live {
+            if snapshot.index.locate(*key)?.is_none() {
+                return Err(missing(key.digest));
             }
         }
         Ok(live)
     }
 
-    /// Copies what is live in the outdated packs into new ones and swaps them in the catalogue.
-    fn rewrite(
-        &self,
-        snapshot: &Snapshot,
-        live: &HashSet<ObjectKey>,
-        outdated: &BTreeSet<u32>,
-    ) -> Result<()> {
-        let mut reader = self.reader(snapshot);
-        let mut writer = Writer::new(
-            Arc::clone(&self.backend),
-            Arc::clone(&snapshot.index),
-            Arc::default(),
-            self.header.chunking,
-            self.settings.compression_enabled,
-        );
-        copy_live(&mut reader, &mut writer, snapshot, live, outdated)?;
-        let new = writer.finish().store(&*self.backend)?;
+    /// Copies what is live in the outdated packs into new ones and begins a new log without them.
+    fn rewrite(&self, snapshot: &Snapshot, plan: &Plan) -> Result<()> {
         let packs = snapshot.index.packs();
-        let dropped: BTreeSet<Digest> =
-            outdated.iter().map(|pack| packs[*pack as usize].entry.digest).collect();
+        let sink = self.sink(std::sync::Arc::clone(&snapshot.catalog));
+        let mut dropped: BTreeSet<Digest> = BTreeSet::new();
+        let mut reader = self.reader(snapshot);
+        for (number, pack) in packs.iter().enumerate() {
+            if plan.outdated.contains(&number) {
+                copy_live(&mut reader, &sink, snapshot, &plan.live, number)?;
+            } else if snapshot
+                .catalog
+                .packs
+                .iter()
+                .any(|found| found.entry == pack.entry && found.inline.is_some())
+            {
+                self.copy_blocks(&sink, snapshot, number)?;
+            } else {
+                continue;
+            }
+            dropped.insert(pack.entry.digest);
+        }
         // A pack whose index cannot be read holds nothing that is live: else the walk would have failed.
-        let unreadable = snapshot.index.unreadable.iter().map(|(digest, _)| *digest);
-        let dropped: BTreeSet<Digest> = dropped.into_iter().chain(unreadable).collect();
-        catalog::commit(&*self.backend, |catalog| {
-            let kept = catalog.packs.iter().filter(|pack| !dropped.contains(&pack.digest)).copied();
-            let added = new.iter().map(|(entry, _)| *entry);
-            let mut seen = BTreeSet::new();
-            catalog.packs = kept.chain(added).filter(|pack: &PackEntry| seen.insert(pack.digest)).collect();
-            Ok(())
+        dropped.extend(snapshot.index.unreadable.iter().map(|(digest, _)| *digest));
+        let (written, _) = sink.finish(false)?;
+        self.swap_packs(&dropped, &written.packs, true)
+    }
+
+    /// Copies the blocks of a pack as they are.
+    fn copy_blocks(&self, sink: &PackSink<'_>, snapshot: &Snapshot, number: usize) -> Result<()> {
+        let pack = &snapshot.index.packs()[number];
+        let mut by_block: BTreeMap<u32, Vec<(ObjectKey, u32, u32)>> = BTreeMap::new();
+        for object in pack.index.objects() {
+            let object = object?;
+            by_block.entry(object.block).or_default().push((object.key, object.offset, object.len));
+        }
+        for (block, objects) in by_block {
+            let block = pack.index.block(block)?;
+            let stored = pack.read(&*self.backend, block.range())?;
+            if *blake3::hash(&stored).as_bytes() != block.checksum {
+                // Damage is copied to no new place under a new checksum.
+                return Err(crate::frame::damaged(pack.index.name(), "a block has a wrong checksum"));
+            }
+            sink.append(block, &stored, &objects)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a new log with other packs.
+    fn swap_packs(&self, dropped: &BTreeSet<Digest>, added: &[PackRef], is_collected: bool) -> Result<()> {
+        for _ in 0..FOLD_ATTEMPTS {
+            let loaded = self.load()?;
+            let done = catalog::fold(&*self.backend, &loaded, |catalog| {
+                catalog.packs.retain(|pack| !dropped.contains(&pack.entry.digest));
+                catalog.packs.extend(added.iter().cloned());
+                if is_collected {
+                    catalog.deleted_bytes = 0;
+                }
+            });
+            match done {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Locked {
+            store: self.backend.location(),
+            holder: "writers that commit without pause".to_owned(),
         })
     }
 
-    /// Bytes that the objects and the catalogue take up.
+    /// Folds the log if it has grown long: the packs in it become one pack of their own. Nothing depends on it, so
+    /// whoever is in the way makes it wait for the next time.
+    pub(crate) fn fold_if_long(&self) -> Result<()> {
+        let loaded = self.load()?;
+        let catalog = &loaded.catalog;
+        let is_long = catalog.records_since_fold >= FOLD_RECORDS || catalog.inline_bytes() >= FOLD_INLINE_LEN;
+        if !is_long || !loaded.problems.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.backend.lock(LockMode::Shared)?;
+        let snapshot = self.snapshot()?;
+        let sink = self.sink(std::sync::Arc::clone(&snapshot.catalog));
+        let inline: BTreeSet<Digest> = snapshot
+            .catalog
+            .packs
+            .iter()
+            .filter(|pack| pack.inline.is_some())
+            .map(|pack| pack.entry.digest)
+            .collect();
+        for (number, pack) in snapshot.index.packs().iter().enumerate() {
+            if inline.contains(&pack.entry.digest) {
+                self.copy_blocks(&sink, &snapshot, number)?;
+            }
+        }
+        let (written, _) = sink.finish(false)?;
+        let folded = self.load()?;
+        let is_same = folded.catalog.generation == snapshot.catalog.generation
+            && folded.catalog.packs.len() == snapshot.catalog.packs.len()
+            && snapshot.index.unreadable.is_empty();
+        let is_done = is_same
+            && catalog::fold(&*self.backend, &folded, |catalog| {
+                catalog.packs.retain(|pack| !inline.contains(&pack.entry.digest));
+                catalog.packs.extend(written.packs.iter().cloned());
+            })?;
+        if !is_done {
+            for pack in &written.packs {
+                self.backend.delete(&object_name(pack.entry.digest))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that the objects and the log take up.
     pub(crate) fn stored_bytes(&self) -> Result<u64> {
         let objects: u64 = self.backend.list("")?.iter().map(|object| object.size_bytes).sum();
-        Ok(objects + catalog::load(&*self.backend)?.size_bytes())
+        Ok(objects + self.load()?.size_bytes())
     }
 }
 
+/// How often a collection tries to begin a new log against whoever deletes or pins meanwhile.
+const FOLD_ATTEMPTS: u32 = 100;
+
+/// The live objects of which a pack holds the copy that counts, in the order in which they lie.
+fn live_in(snapshot: &Snapshot, live: &HashSet<ObjectKey>, number: usize) -> Result<Vec<PackedObject>> {
+    let mut found = Vec::new();
+    for object in snapshot.index.packs()[number].index.objects() {
+        let object = object?;
+        if live.contains(&object.key)
+            && snapshot.index.locate(object.key)?.is_some_and(|location| location.pack == number)
+        {
+            found.push(object);
+        }
+    }
+    found.sort_unstable_by_key(|object| (object.block, object.offset));
+    Ok(found)
+}
+
 /// Packs without live data, packs with too much waste, and small packs when there are many.
-fn outdated_packs(snapshot: &Snapshot, live: &HashSet<ObjectKey>) -> BTreeSet<u32> {
-    let packs = snapshot.index.packs();
+fn outdated_packs(snapshot: &Snapshot, live: &HashSet<ObjectKey>) -> Result<BTreeSet<usize>> {
     let mut outdated = BTreeSet::new();
     let mut small = Vec::new();
-    for (number, pack) in (0_u32..).zip(packs) {
-        let (mut needed, mut total) = (0_u64, 0_u64);
-        for object in &pack.index.objects {
-            total += u64::from(object.len).max(1);
-            let is_this_copy = snapshot.index.locate(object.key).is_some_and(|found| found.pack == number);
-            if is_this_copy && live.contains(&object.key) {
-                needed += u64::from(object.len).max(1);
-            }
+    for (number, pack) in snapshot.index.packs().iter().enumerate() {
+        let mut total = 0_u64;
+        for object in pack.index.objects() {
+            total += u64::from(object?.len).max(1);
         }
+        let needed: u64 =
+            live_in(snapshot, live, number)?.iter().map(|object| u64::from(object.len).max(1)).sum();
         if needed == 0 || (total - needed) * 100 > total * WASTE_PERCENT_MAX {
             outdated.insert(number);
         } else if pack.entry.size_bytes < SMALL_PACK_LEN {
@@ -168,29 +350,21 @@ fn outdated_packs(snapshot: &Snapshot, live: &HashSet<ObjectKey>) -> BTreeSet<u3
     if small.len() > SMALL_PACKS_MAX {
         outdated.extend(small);
     }
-    outdated
+    Ok(outdated)
 }
 
+/// In the order in which they lie, so that each block is unpacked once.
 fn copy_live(
     reader: &mut Reader,
-    writer: &mut Writer,
+    sink: &PackSink<'_>,
     snapshot: &Snapshot,
     live: &HashSet<ObjectKey>,
-    outdated: &BTreeSet<u32>,
+    number: usize,
 ) -> Result<()> {
-    for number in outdated {
-        // In the order in which they lie, so that each block is unpacked once.
-        let mut objects: BTreeMap<(u32, u32), ObjectKey> = BTreeMap::new();
-        for (place, object) in (0_u32..).zip(&snapshot.index.packs()[*number as usize].index.objects) {
-            let is_this_copy = snapshot.index.locate(object.key).is_some_and(|found| found.pack == *number);
-            if is_this_copy && live.contains(&object.key) {
-                objects.insert((object.block, place), object.key);
-            }
-        }
-        for key in objects.into_values() {
-            let bytes = reader.object(key)?;
-            writer.force_object(key, &bytes)?;
-        }
+    let mut builder = crate::sink::BlockBuilder::default();
+    for object in live_in(snapshot, live, number)? {
+        let bytes = reader.object(object.key)?;
+        sink.force(&mut builder, object.key, &bytes)?;
     }
-    Ok(())
+    sink.flush(&mut builder)
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use evoseal_types::{CheckpointId, Digest, EntryPath, Timestamp};
 
-use crate::catalog::{self, CatalogEntry};
+use crate::catalog::{CatalogEntry, Commit};
 use crate::engine::Engine;
-use crate::objects::Writer;
 use crate::pack::{ObjectKey, ObjectKind};
 use crate::page::{self, PageEntry, PageNode};
+use crate::sink::BlockBuilder;
 use crate::store::{NewCheckpoint, RestoreMode};
 use crate::{CheckpointManager, Error, MemoryBackend, record};
 
@@ -18,38 +18,45 @@ use crate::{CheckpointManager, Error, MemoryBackend, record};
 fn store_of(page: &[u8], extra: &[&[u8]]) -> (CheckpointManager, CheckpointId) {
     let manager = CheckpointManager::builder().backend(Arc::new(MemoryBackend::new())).create().unwrap();
     let engine: &Engine = &manager.engine;
-    let index = engine.snapshot().unwrap().index;
-    let mut writer =
-        Writer::new(Arc::clone(&engine.backend), index, Arc::default(), engine.header.chunking, true);
+    let sink = engine.sink(engine.load().unwrap().catalog);
+    let mut builder = BlockBuilder::default();
     let metadata = |bytes: &[u8]| ObjectKey { kind: ObjectKind::Metadata, digest: Digest::of(bytes) };
-    writer.force_object(metadata(page), page).unwrap();
+    sink.force(&mut builder, metadata(page), page).unwrap();
     for bytes in extra {
-        writer.force_object(metadata(bytes), bytes).unwrap();
+        sink.force(&mut builder, metadata(bytes), bytes).unwrap();
     }
-    writer.add(ObjectKind::Content, Digest::of(b"x"), b"x").unwrap();
-    let packs = writer.finish().store(&*engine.backend).unwrap();
+    sink.add_content(&mut builder, Digest::of(b"x"), b"x").unwrap();
     let details = NewCheckpoint::of("hostile".parse().unwrap());
     let tree = Digest::of(page);
     let (checkpoint, bytes) = record::seal(Timestamp::from_unix_ns(0), tree, 1, 1, details).unwrap();
-    catalog::commit(&*engine.backend, |catalog| {
-        catalog.packs.extend(packs.iter().map(|(entry, _)| *entry));
-        let record = Some(bytes.clone());
-        catalog.checkpoints.push(CatalogEntry { id: checkpoint.id, sequence: 0, tree, record, pinned: None });
-        Ok(())
-    })
-    .unwrap();
+    sink.force_record(&mut builder, checkpoint.id.digest(), &bytes).unwrap();
+    sink.flush(&mut builder).unwrap();
+    let (written, _) = sink.finish(true).unwrap();
+    let entry = CatalogEntry {
+        id: checkpoint.id,
+        sequence: 0,
+        tree,
+        created_at_unix_ns: 0,
+        size_bytes: 1,
+        bytes_stored: 1,
+        pinned: None,
+    };
+    engine
+        .change(written.packs.first(), |_| {
+            Ok(((), Some(Commit { added: vec![entry.clone()], ..Commit::default() })))
+        })
+        .unwrap();
     (manager, checkpoint.id)
 }
 
 fn file(name: &str) -> PageEntry {
-    let node = PageNode::File { size_bytes: 1, digest: Digest::of(b"x"), executable: true };
+    let node = PageNode::File { mode: 0o755, size_bytes: 1, digest: Digest::of(b"x") };
     PageEntry { name: name.as_bytes().to_vec(), node }
 }
 
 #[test]
 fn a_tree_whose_names_lead_out_of_the_target_is_refused_before_anything_is_written() {
-    let long = "x".repeat(256);
-    for name in ["..", ".", "", "../escaped", "/tmp/escaped", "a/b", "a\0b", ".git", ".evoseal", &long] {
+    for name in ["..", ".", "", "../escaped", "/tmp/escaped", "a/b", "a\0b", ".git", ".evoseal"] {
         let (manager, id) = store_of(&page::encode(&[file(name)]), &[]);
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("target");
@@ -65,7 +72,7 @@ fn a_tree_whose_names_lead_out_of_the_target_is_refused_before_anything_is_writt
 #[test]
 fn a_folder_below_a_symlink_or_a_file_cannot_be_expressed_and_a_symlink_is_never_written_through() {
     let inner = page::encode(&[file("x")]);
-    let folder = PageNode::Directory { page: Digest::of(&inner) };
+    let folder = PageNode::Directory { mode: 0o755, page: Digest::of(&inner) };
     let link = PageNode::Symlink { target: b"/tmp".to_vec() };
     let twice =
         [PageEntry { name: b"a".to_vec(), node: link }, PageEntry { name: b"b".to_vec(), node: folder }];
@@ -84,7 +91,7 @@ fn a_tree_that_is_deeper_than_any_path_may_be_is_refused() {
     let mut page = page::encode(&[file("x")]);
     let mut pages = vec![page.clone()];
     for _ in 0..=EntryPath::LEN_BYTES_MAX / 255 {
-        let node = PageNode::Directory { page: Digest::of(&page) };
+        let node = PageNode::Directory { mode: 0o755, page: Digest::of(&page) };
         page = page::encode(&[PageEntry { name: vec![b'd'; 255], node }]);
         pages.push(page.clone());
     }
@@ -95,7 +102,7 @@ fn a_tree_that_is_deeper_than_any_path_may_be_is_refused() {
 
 #[test]
 fn a_content_that_is_not_there_is_damage_and_not_an_empty_file() {
-    let node = PageNode::File { size_bytes: 1, digest: Digest::of(b"missing"), executable: false };
+    let node = PageNode::File { mode: 0o644, size_bytes: 1, digest: Digest::of(b"missing") };
     let page = page::encode(&[PageEntry { name: b"a".to_vec(), node }]);
     let (manager, id) = store_of(&page, &[]);
     let target = tempfile::tempdir().unwrap();
@@ -109,7 +116,7 @@ fn a_content_that_is_not_there_is_damage_and_not_an_empty_file() {
 
 #[test]
 fn a_size_that_lies_is_damage() {
-    let node = PageNode::File { size_bytes: u64::MAX, digest: Digest::of(b"x"), executable: false };
+    let node = PageNode::File { mode: 0o644, size_bytes: u64::MAX, digest: Digest::of(b"x") };
     let (manager, id) = store_of(&page::encode(&[PageEntry { name: b"a".to_vec(), node }]), &[]);
     let read = manager.read_file_blocking(id, &"a".parse().unwrap());
     assert!(matches!(read, Err(Error::Damaged { .. })), "{read:?}");

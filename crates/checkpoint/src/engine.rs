@@ -7,20 +7,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use evoseal_types::{CheckpointId, Clock, Digest, EntryPath, Timestamp};
 
 use crate::backend::{LockGuard, LockMode, ObjectBackend};
-use crate::capture::{self, Captured};
-use crate::catalog::{self, Catalog, CatalogEntry, PackEntry, StoreHeader};
-use crate::objects::{Index, Reader, Writer, Written};
-use crate::pack::{ObjectKey, ObjectKind, PackIndex};
-use crate::scan::{PresentRules, Scan, scan};
-use crate::settings::CheckpointSettings;
+use crate::capture::{self, CapturePlan, Captured};
+use crate::catalog::{self, Catalog, CatalogEntry, Commit, Loaded, StoreHeader};
+use crate::objects::{Index, Reader};
+use crate::pack::ObjectKey;
+use crate::settings::{CaptureOptions, CheckpointSettings};
+use crate::sink::{BlockBuilder, PackSink, Written};
 use crate::stat_cache::{StatCache, StatCacheFolder};
 use crate::store::{CaptureStats, Checkpoint, NewCheckpoint, Source};
-use crate::tree::TreeBuilder;
+use crate::tree;
+use crate::walk::{NoRules, PresentRules, RuleSource, WalkPlan};
 use crate::workspace::Root;
 use crate::{Error, Result, record};
 
-/// A record longer than this is an object in a pack; a shorter one stands in the catalogue.
-const INLINE_RECORD_LEN_MAX: usize = 1024;
 /// How often a read is repeated when objects moved under it.
 const READ_ATTEMPTS: u32 = 3;
 
@@ -40,6 +39,7 @@ pub(crate) struct Engine {
 /// What is remembered between calls. All of it can be computed again.
 #[derive(Debug, Default)]
 pub(crate) struct State {
+    loaded: Option<Loaded>,
     index: Option<Arc<Index>>,
     records: HashMap<CheckpointId, Checkpoint>,
     stat_caches: BTreeMap<PathBuf, Arc<StatCache>>,
@@ -47,10 +47,17 @@ pub(crate) struct State {
     pub(crate) protected: BTreeSet<CheckpointId>,
 }
 
+impl State {
+    /// What is known when a store has just been opened.
+    pub(crate) fn of(loaded: Loaded) -> Self {
+        Self { loaded: Some(loaded), ..Self::default() }
+    }
+}
+
 /// A consistent view of the store.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) index: Arc<Index>,
 }
 
@@ -59,7 +66,6 @@ pub(crate) struct Snapshot {
 pub(crate) struct Pending {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) stats: CaptureStats,
-    record: Option<Vec<u8>>,
     written: Written,
     healed: HashSet<ObjectKey>,
     cache: Option<(PathBuf, StatCache)>,
@@ -72,24 +78,39 @@ impl Engine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The newest catalogue.
+    pub(crate) fn load(&self) -> Result<Loaded> {
+        let known = self.state().loaded.take();
+        let loaded = catalog::load(&*self.backend, known.as_ref())?;
+        self.state().loaded = Some(loaded.clone());
+        Ok(loaded)
+    }
+
+    /// Changes the catalogue; see [`catalog::commit`].
+    pub(crate) fn change<T>(
+        &self,
+        attachment: Option<&catalog::PackRef>,
+        change: impl FnMut(&Catalog) -> Result<(T, Option<Commit>)>,
+    ) -> Result<T> {
+        let known = self.state().loaded.take();
+        let (result, loaded) = catalog::commit(&*self.backend, known.as_ref(), attachment, change)?;
+        self.state().loaded = Some(loaded);
+        Ok(result)
+    }
+
     /// The newest catalogue with the index of its packs.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        let catalog = catalog::load(&*self.backend)?.catalog;
+        let catalog = self.load()?.catalog;
         let index = self.index_of(&catalog)?;
         Ok(Snapshot { catalog, index })
     }
 
     fn index_of(&self, catalog: &Catalog) -> Result<Arc<Index>> {
         let known = self.state().index.clone();
-        let index = match known.as_ref().and_then(|index| index.is_prefix_of(&catalog.packs)) {
-            Some([]) => return Ok(known.expect("it was just compared")),
-            Some(new) => {
-                let mut index = known.as_deref().cloned().unwrap_or_default();
-                index.extend(&*self.backend, new)?;
-                Arc::new(index)
-            }
-            None => Arc::new(Index::load(&*self.backend, &catalog.packs)?),
-        };
+        if let Some(known) = known.as_ref().filter(|index| index.is_of(&catalog.packs)) {
+            return Ok(Arc::clone(known));
+        }
+        let index = Arc::new(Index::load(&*self.backend, &catalog.packs, known.as_deref())?);
         self.state().index = Some(Arc::clone(&index));
         Ok(index)
     }
@@ -102,7 +123,7 @@ impl Engine {
                 Err(error @ Error::Damaged { .. }) => error,
                 other => return other,
             };
-            let unchanged = catalog::load(&*self.backend)?.catalog.packs == snapshot.catalog.packs;
+            let unchanged = self.load()?.catalog.generation == snapshot.catalog.generation;
             if unchanged || attempt == READ_ATTEMPTS {
                 return Err(error);
             }
@@ -114,14 +135,15 @@ impl Engine {
         Reader::new(Arc::clone(&self.backend), Arc::clone(&snapshot.index))
     }
 
-    fn writer(&self, index: Arc<Index>) -> Writer {
+    /// A sink for objects that `catalog` does not name yet.
+    pub(crate) fn sink(&self, catalog: Arc<Catalog>) -> PackSink<'_> {
         let distrusted = Arc::clone(&self.state().distrusted);
-        Writer::new(
+        PackSink::new(
             Arc::clone(&self.backend),
-            index,
-            distrusted,
             self.header.chunking,
             self.settings.compression_enabled,
+            distrusted,
+            move || self.index_of(&catalog),
         )
     }
 
@@ -130,20 +152,25 @@ impl Engine {
         if let Some(known) = self.state().records.get(&entry.id) {
             return Ok(Checkpoint { pinned: entry.pinned.clone(), ..known.clone() });
         }
-        let checkpoint = if let Some(bytes) = &entry.record {
-            record::open(entry.id, bytes, entry.pinned.clone())?
-        } else {
-            let bytes = self.reader(snapshot).metadata(entry.id.digest())?;
-            record::open(entry.id, &bytes, entry.pinned.clone())?
-        };
-        if checkpoint.tree != entry.tree {
-            return Err(crate::frame::damaged(
-                catalog::CATALOG,
-                "an entry contradicts its checkpoint's record",
-            ));
-        }
+        let checkpoint = read_record(&mut self.reader(snapshot), entry)?;
         self.state().records.insert(entry.id, checkpoint.clone());
         Ok(checkpoint)
+    }
+
+    /// The checkpoints of many entries, whose records mostly lie side by side.
+    pub(crate) fn checkpoints(
+        &self,
+        entries: &[CatalogEntry],
+        snapshot: &Snapshot,
+    ) -> Vec<Result<Checkpoint>> {
+        let mut reader = self.reader(snapshot);
+        let mut read = |entry: &CatalogEntry| {
+            let known = self.state().records.get(&entry.id).cloned();
+            let checkpoint = known.map_or_else(|| read_record(&mut reader, entry), Ok)?;
+            self.state().records.insert(entry.id, checkpoint.clone());
+            Ok(Checkpoint { pinned: entry.pinned.clone(), ..checkpoint })
+        };
+        entries.iter().map(&mut read).collect()
     }
 
     /// Everything up to, but not including, what makes the checkpoint durable.
@@ -163,22 +190,21 @@ impl Engine {
         details: NewCheckpoint,
         lock: LockGuard,
     ) -> Result<Pending> {
-        let digests: Vec<Digest> = contents.values().map(|bytes| Digest::of(bytes)).collect();
-        let files =
-            contents.iter().zip(&digests).map(|((path, bytes), digest)| (path, bytes.len() as u64, *digest));
-        let tree = TreeBuilder::of_files(files)?;
-        let mut writer = self.writer(self.snapshot()?.index);
-        for (bytes, digest) in contents.values().zip(&digests) {
-            if !writer.has_all(ObjectKind::Content, *digest)? {
-                writer.add(ObjectKind::Content, *digest, bytes)?;
-            }
+        let sink = self.sink(self.load()?.catalog);
+        let mut builder = BlockBuilder::default();
+        let mut files = BTreeMap::new();
+        for (path, bytes) in contents {
+            let digest = sink.add_bytes(&mut builder, bytes)?;
+            files.insert(path, (bytes.len() as u64, digest));
         }
+        let tree =
+            tree::build_entries(&files, &mut |digest, bytes| sink.add_metadata(&mut builder, digest, bytes))?;
         let totals = Totals {
             file_count: contents.len() as u64,
             size_bytes: contents.values().map(|bytes| bytes.len() as u64).sum(),
         };
         let stats = CaptureStats { entries_seen: contents.len() as u64, ..CaptureStats::default() };
-        self.seal(&tree, Some(writer), &totals, stats, created_at, details, None, lock)
+        self.seal(tree, sink, builder, &totals, stats, created_at, details, None, lock)
     }
 
     fn capture_directory(
@@ -188,44 +214,46 @@ impl Engine {
         details: NewCheckpoint,
         lock: LockGuard,
     ) -> Result<Pending> {
-        let (root, scan) = self.scan_workspace(path)?;
+        let root = self.open_workspace(path)?;
         let known = self.stat_cache(root.path());
-        let is_wanted = |_: &[u8]| false;
-        // Nothing is read if every file is known, and nothing need be looked up if a visible checkpoint has that tree.
-        let catalog = catalog::load(&*self.backend)?.catalog;
-        let mut writer = None;
-        let mut captured = None;
-        if capture::knows_all(&scan, &known) && self.state().distrusted.is_empty() {
-            let attempt = capture::capture(&root, &scan, &known, &is_wanted, None)?;
-            let tree = attempt.tree.clone().build(&mut |_, _| Ok(()))?;
-            if catalog.has_tree(tree) {
-                captured = Some(attempt);
-            }
-        }
-        let captured = if let Some(captured) = captured {
-            captured
-        } else {
-            let writer = writer.insert(self.writer(self.index_of(&catalog)?));
-            capture::capture(&root, &scan, &known, &is_wanted, Some(writer))?
+        let catalog = self.load()?.catalog;
+        // What was captured before is all there as long as a checkpoint of that tree is.
+        let cache_is_stored =
+            known.tree().is_some_and(|tree| catalog.has_tree(tree)) && self.state().distrusted.is_empty();
+        let sink = self.sink(catalog);
+        let excluded = self.excluded();
+        let options = self.settings.capture_options();
+        let walk = WalkPlan {
+            root: &root,
+            rules: self.rules(options),
+            options,
+            excluded: &excluded,
+            cache: &known,
+            chunking: self.header.chunking,
+            sink: Some(&sink),
+            cache_is_stored,
         };
-        let Captured { tree, cache, file_count, size_bytes, files_read, bytes_read } = captured;
+        let Captured { built, findings, cache } =
+            capture::capture(&CapturePlan { walk, is_wanted: &|_| false })?;
         let stats = CaptureStats {
-            entries_seen: scan.entries_seen,
-            files_read,
-            bytes_read,
-            skipped: scan.skipped,
+            entries_seen: findings.entries_seen,
+            files_read: findings.files_read,
+            bytes_read: findings.bytes_read,
+            skipped: findings.skipped,
+            lending: findings.lending,
             ..CaptureStats::default()
         };
-        let totals = Totals { file_count, size_bytes };
-        let cache = (*known != cache).then(|| (root.path().to_owned(), cache));
-        self.seal(&tree, writer, &totals, stats, created_at, details, cache, lock)
+        let totals = Totals { file_count: findings.file_count, size_bytes: findings.size_bytes };
+        let cache = cache.map(|cache| (root.path().to_owned(), cache));
+        self.seal(built.tree, sink, BlockBuilder::default(), &totals, stats, created_at, details, cache, lock)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of two callers, cut out for length only")]
     fn seal(
         &self,
-        tree: &TreeBuilder,
-        mut writer: Option<Writer>,
+        tree: Digest,
+        sink: PackSink<'_>,
+        mut builder: BlockBuilder,
         totals: &Totals,
         mut stats: CaptureStats,
         created_at: Timestamp,
@@ -233,89 +261,57 @@ impl Engine {
         cache: Option<(PathBuf, StatCache)>,
         lock: LockGuard,
     ) -> Result<Pending> {
-        let tree = tree.clone().build(&mut |digest, bytes| match writer.as_mut() {
-            Some(writer) if !writer.has_all(ObjectKind::Metadata, digest)? => {
-                writer.add(ObjectKind::Metadata, digest, bytes)
-            }
-            _ => Ok(()),
-        })?;
         let (checkpoint, bytes) =
             record::seal(created_at, tree, totals.file_count, totals.size_bytes, details)?;
-        let mut record = None;
-        if bytes.len() <= INLINE_RECORD_LEN_MAX {
-            record = Some(bytes);
-        } else {
-            if writer.is_none() {
-                writer = Some(self.writer(self.snapshot()?.index));
-            }
-            let writer = writer.as_mut().expect("it was just made");
-            writer.add(ObjectKind::Metadata, checkpoint.id.digest(), &bytes)?;
-        }
-        let mut healed = HashSet::new();
-        let written = match writer {
-            Some(writer) => {
-                healed = writer.healed();
-                writer.finish()
-            }
-            None => Written::nothing(),
-        };
-        stats.objects_new = written.objects_new;
+        sink.force_record(&mut builder, checkpoint.id.digest(), &bytes)?;
+        sink.flush(&mut builder)?;
+        let (written, healed) = sink.finish(true)?;
+        // The record itself is no news about the tree.
+        stats.objects_new = written.objects_new.saturating_sub(1);
         stats.bytes_stored = written.bytes_stored;
-        Ok(Pending { checkpoint, stats, record, written, healed, cache, _lock: lock })
+        Ok(Pending { checkpoint, stats, written, healed, cache, _lock: lock })
     }
 
     /// Stores what is left and makes the checkpoint visible.
     pub(crate) fn commit(&self, pending: Pending) -> Result<(Checkpoint, CaptureStats)> {
-        let Pending { checkpoint, stats, record, written, healed, cache, _lock: lock } = pending;
-        let packs = written.store(&*self.backend)?;
-        catalog::commit(&*self.backend, |catalog| {
-            catalog.packs.extend(packs.iter().map(|(entry, _)| *entry));
-            if catalog.entry(checkpoint.id).is_err() {
-                let sequence = catalog.next_sequence;
-                catalog.next_sequence += 1;
-                catalog.checkpoints.push(CatalogEntry {
-                    id: checkpoint.id,
-                    sequence,
-                    tree: checkpoint.tree,
-                    record: record.clone(),
-                    pinned: None,
-                });
+        let Pending { checkpoint, stats, written, healed, cache, _lock: lock } = pending;
+        let attachment = written.packs.iter().find(|pack| pack.inline.is_some());
+        self.change(attachment, |catalog| {
+            if catalog.has(checkpoint.id) {
+                return Ok(((), None));
             }
-            Ok(())
+            let stored = written.packs.iter().filter(|pack| pack.inline.is_none());
+            let entry = CatalogEntry {
+                id: checkpoint.id,
+                sequence: catalog.next_sequence,
+                tree: checkpoint.tree,
+                created_at_unix_ns: checkpoint.created_at.unix_ns(),
+                size_bytes: checkpoint.size_bytes,
+                bytes_stored: stats.bytes_stored,
+                pinned: None,
+            };
+            let packs = stored.map(|pack| pack.entry).collect();
+            Ok(((), Some(Commit { packs, added: vec![entry], ..Commit::default() })))
         })?;
         drop(lock);
-        self.remember(&checkpoint, &packs, &healed);
+        let mut state = self.state();
+        state.records.insert(checkpoint.id, checkpoint.clone());
+        if !healed.is_empty() {
+            let rest = state.distrusted.difference(&healed).copied().collect();
+            state.distrusted = Arc::new(rest);
+        }
+        drop(state);
         if let Some((workspace, cache)) = cache {
             self.keep_stat_cache(&workspace, cache);
         }
+        // The checkpoint stands whatever happens here, and the next one tries again.
+        let _ = self.fold_if_long();
         Ok((checkpoint, stats))
     }
 
-    fn remember(
-        &self,
-        checkpoint: &Checkpoint,
-        packs: &[(PackEntry, Arc<PackIndex>)],
-        healed: &HashSet<ObjectKey>,
-    ) {
-        let mut state = self.state();
-        state.records.insert(checkpoint.id, checkpoint.clone());
-        if let Some(index) = &mut state.index {
-            let index = Arc::make_mut(index);
-            for (entry, pack) in packs {
-                index.add(*entry, Arc::clone(pack));
-            }
-        }
-        if !healed.is_empty() {
-            let rest = state.distrusted.difference(healed).copied().collect();
-            state.distrusted = Arc::new(rest);
-        }
-    }
-
-    /// Walks a workspace under its own ignore rules.
-    pub(crate) fn scan_workspace(&self, path: &Path) -> Result<(Root, Scan)> {
-        let root = self.open_workspace(path)?;
-        let scan = scan(&root, &PresentRules, &self.excluded())?;
-        Ok((root, scan))
+    /// Which rules say what of a present workspace is captured.
+    pub(crate) fn rules(&self, options: CaptureOptions) -> &'static dyn RuleSource {
+        if options.include_ignored { &NoRules } else { &PresentRules }
     }
 
     /// Opens a workspace by its real path, and refuses the store itself.
@@ -362,10 +358,31 @@ impl Engine {
 
     /// The digest that a workspace has now.
     pub(crate) fn tree_digest(&self, path: &Path) -> Result<Digest> {
-        let (root, scan) = self.scan_workspace(path)?;
+        let root = self.open_workspace(path)?;
         let known = self.stat_cache(root.path());
-        capture::capture(&root, &scan, &known, &|_| false, None)?.tree.build(&mut |_, _| Ok(()))
+        let excluded = self.excluded();
+        let options = self.settings.capture_options();
+        let walk = WalkPlan {
+            root: &root,
+            rules: self.rules(options),
+            options,
+            excluded: &excluded,
+            cache: &known,
+            chunking: self.header.chunking,
+            sink: None,
+            cache_is_stored: true,
+        };
+        Ok(capture::capture(&CapturePlan { walk, is_wanted: &|_| false })?.built.tree)
     }
+}
+
+fn read_record(reader: &mut Reader, entry: &CatalogEntry) -> Result<Checkpoint> {
+    let bytes = reader.metadata(entry.id.digest())?;
+    let checkpoint = record::open(entry.id, &bytes, entry.pinned.clone())?;
+    if checkpoint.tree != entry.tree {
+        return Err(crate::frame::damaged(catalog::CATALOG, "an entry contradicts its checkpoint's record"));
+    }
+    Ok(checkpoint)
 }
 
 struct Totals {

@@ -28,13 +28,22 @@ pub(crate) enum Copies {
 impl Format {
     /// Wraps a payload.
     pub(crate) fn seal(self, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
+        self.seal_parts(&[payload])
+    }
+
+    /// Wraps a payload that lies in several places.
+    pub(crate) fn seal_parts(self, parts: &[&[u8]]) -> Vec<u8> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let mut bytes = Vec::with_capacity(HEADER_LEN + length);
         bytes.extend_from_slice(self.magic);
         bytes.extend_from_slice(&self.version.to_le_bytes());
-        bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
-        let checksum = checksum(&bytes, payload);
-        bytes.extend_from_slice(&checksum);
-        bytes.extend_from_slice(payload);
+        bytes.extend_from_slice(&(length as u64).to_le_bytes());
+        bytes.extend_from_slice(&[0; 32]);
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
+        let checksum = checksum(&bytes[..HEADER_LEN - 32], &bytes[HEADER_LEN..]);
+        bytes[HEADER_LEN - 32..HEADER_LEN].copy_from_slice(&checksum);
         bytes
     }
 
@@ -82,11 +91,11 @@ impl Format {
             return Err(damaged(object, "its checksum does not match"));
         }
         let version = u32::from_le_bytes(array(&header[8..12]));
-        if version == 0 || version > self.version {
+        if version != self.version {
             return Err(Error::Format {
                 store: object.to_owned(),
                 found: version.to_string(),
-                supported: format!("1 to {}", self.version),
+                supported: self.version.to_string(),
             });
         }
         Ok((payload, rest))
@@ -143,7 +152,7 @@ mod tests {
     fn a_record_of_a_newer_version_is_refused_by_number_and_not_called_damaged() {
         let newer = Format { version: 3, ..FORMAT }.seal_twice(b"unknown");
         let error = FORMAT.open_twice("x", &newer).unwrap_err();
-        assert_eq!(error.to_string(), "x has format 3; this program reads 1 to 2");
+        assert_eq!(error.to_string(), "x has format 3; this program reads 2");
     }
 
     #[test]

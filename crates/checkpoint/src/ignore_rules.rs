@@ -38,6 +38,11 @@ impl IgnoreRules {
         Self { innermost: Some(Arc::new(Level { matchers, above: self.innermost.clone() })) }
     }
 
+    /// Whether nothing is ignored.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.innermost.is_none()
+    }
+
     /// Whether the entry is ignored, given that no folder above it is.
     pub(crate) fn ignores(&self, path: &[u8], is_directory: bool) -> bool {
         let path = rooted(path);

@@ -70,6 +70,7 @@
 //! - It does not encrypt, and a digest is no signature: whoever can write the store can replace it as a whole.
 
 mod asynchronous;
+mod attributes;
 mod backend;
 mod capture;
 mod catalog;
@@ -77,40 +78,52 @@ mod codec;
 mod collect;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod content;
 #[cfg(test)]
 mod crafted;
+mod difference;
 mod engine;
 mod error;
+mod extras;
 mod frame;
 mod ignore_rules;
+mod journal;
 mod local;
 mod manager;
 mod memory;
 mod objects;
 mod pack;
 mod page;
+mod pattern;
+mod queue;
 mod record;
 mod restore;
 mod retention;
-mod scan;
 mod selection;
 mod settings;
+mod sink;
 mod stage;
 mod stat_cache;
 mod store;
 mod tree;
 mod verify;
+mod walk;
 mod workspace;
 
-pub use backend::{LockGuard, LockMode, ObjectBackend, ObjectInfo, check_object_name};
+pub use backend::{
+    Cell, CellState, LockGuard, LockMode, ObjectBackend, ObjectBackendExt, ObjectInfo, ObjectWriter,
+    check_object_name,
+};
 pub use error::{Error, Result};
 pub use local::LocalBackend;
 pub use manager::{CheckpointManager, CheckpointManagerBuilder};
 pub use memory::MemoryBackend;
+pub use pattern::Patterns;
 pub use retention::{apply_retention, surplus};
 pub use selection::{diff_entries, resolve_checkpoint};
 pub use settings::CheckpointSettings;
 pub use store::{
     CaptureStats, Checkpoint, CheckpointHandle, CheckpointStatistics, CheckpointStore, CheckpointStoreExt,
-    Damage, DeleteReport, Entry, EntryKind, NewCheckpoint, RestoreMode, RestoreReport, Source, VerifyReport,
+    Damage, DeleteReport, Entry, EntryKind, GarbageReport, HealReport, NewCheckpoint, RestoreMode,
+    RestoreReport, Source, VerifyDepth, VerifyReport,
 };

@@ -1,36 +1,54 @@
 //! A backend in a directory of the local file system.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod cell;
+mod files;
+mod mark;
+mod open_files;
+mod writer;
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::backend::{LockGuard, LockMode, ObjectBackend, ObjectInfo, check_object_name};
-use crate::memory::{beyond_end, exists_differently, not_found};
+use self::cell::CellFile;
+pub(crate) use self::files::io_error;
+use self::files::{holders_of, lock_file, make_folders, remove_file, sync_directory, wait_for};
+use self::open_files::OpenFiles;
+use self::writer::LocalWriter;
+use crate::backend::{
+    Cell, CellState, LockGuard, LockMode, ObjectBackend, ObjectInfo, ObjectWriter, check_object_name,
+};
+use crate::memory::{beyond_end, not_found};
 use crate::{Error, Result};
 
 /// Keeps objects as files below one directory.
 ///
-/// An object is written as a temporary file, synced, renamed to its name without replacing anything, and its folder
-/// synced. The conditional cell is a small file that is replaced the same way while a kernel lock (`flock`) on a file
-/// beside it is held. All locks end with their holder, so nothing has to be cleaned up by hand after a crash: temporary
-/// files that an earlier process left behind are removed when the directory is opened next and nobody is writing.
+/// An object is written as a temporary file, renamed to its name without replacing anything, and synced: on ext4, xfs and
+/// btrfs the sync of a file makes its new name durable too. Until then the owner may execute the file, which nobody
+/// does: a crash of the machine leaves the sign, and an object that it tore is replaced by the next writer of that name.
+///
+/// A cell is a file as well. While a kernel lock (`flock`) on a file beside it is held alone, it is appended to with one
+/// sync, or replaced as a whole: a new file is written, synced, renamed over it, and the folder synced. Readers hold
+/// that lock shared, so that they never see an append that a crash could still take back. If the sync of an append
+/// fails, the cell is written anew without it, because a second sync would mean nothing.
+///
+/// All locks end with their holder, so nothing has to be cleaned up by hand after a crash: temporary files that an
+/// earlier process left behind are removed when the directory is opened next and nobody is writing.
 ///
 /// | below the directory | holds |
 /// | --- | --- |
 /// | `objects/` | the objects, by name |
-/// | `cells/` | the cells; `NAME.lock` is what is locked, `NAME.new` what is being written |
+/// | `cells/` | the cells; `NAME.lock` is what is locked, `NAME.new` what is being written, `NAME.mark` says how much was acknowledged |
 /// | `tmp/` | objects being written; `lock` is held (shared) by whoever writes one |
 /// | `lock` | the lock between writers and the collection of garbage |
 ///
 /// ```
-/// use evoseal_checkpoint::{LocalBackend, ObjectBackend};
+/// use evoseal_checkpoint::{LocalBackend, ObjectBackend, ObjectBackendExt};
 /// let directory = tempfile::tempdir()?;
 /// let backend = LocalBackend::open(directory.path())?;
 /// backend.put("packs/a", b"bytes")?;
@@ -41,7 +59,7 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct LocalBackend {
     root: PathBuf,
-    next_temporary: AtomicU64,
+    open_files: OpenFiles,
 }
 
 impl LocalBackend {
@@ -50,13 +68,14 @@ impl LocalBackend {
         let directory = directory.into();
         let parts = ["objects", "cells", "tmp"].map(|part| directory.join(part));
         if !parts.iter().all(|part| part.is_dir()) {
+            make_folders(&directory)?;
             for path in &parts {
                 fs::create_dir_all(path).map_err(|source| io_error("create", path, source))?;
             }
             sync_directory(&directory)?;
         }
         let root = directory.canonicalize().map_err(|source| io_error("open", &directory, source))?;
-        let backend = Self { root, next_temporary: AtomicU64::new(0) };
+        let backend = Self { root, open_files: OpenFiles::default() };
         backend.remove_dead_temporaries()?;
         Ok(backend)
     }
@@ -71,16 +90,16 @@ impl LocalBackend {
         Ok(self.root.join("objects").join(name))
     }
 
-    fn cell_path(&self, name: &str, suffix: &str) -> Result<PathBuf> {
+    fn cell(&self, name: &str) -> Result<CellFile> {
         check_object_name(name)?;
-        Ok(self.root.join("cells").join(format!("{}{suffix}", name.replace('/', "_"))))
+        Ok(CellFile::new(self.root.join("cells"), name))
     }
 
     /// Whoever writes holds this lock shared: getting it alone proves that every temporary file's owner is dead.
     fn remove_dead_temporaries(&self) -> Result<()> {
         let tmp = self.root.join("tmp");
         let lock = lock_file(&tmp.join("lock"))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match wait_for(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(()),
             Err(error) => return Err(io_error("lock", &tmp, error.into())),
@@ -93,23 +112,6 @@ impl LocalBackend {
         }
         Ok(())
     }
-
-    /// Writes a synced temporary file and gives it `path` as its name; `false` if that name is taken.
-    fn write_new(&self, path: &Path, bytes: &[u8]) -> Result<bool> {
-        let tmp = self.root.join("tmp");
-        let lock = lock_file(&tmp.join("lock"))?;
-        wait_for(&lock, FlockOperation::LockShared).map_err(|error| io_error("lock", &tmp, error.into()))?;
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        // The address tells two backends of one process apart, the process id two processes.
-        let temporary = tmp.join(format!("{}-{:p}-{number}", process::id(), std::ptr::from_ref(self)));
-        let written =
-            write_synced(&temporary, bytes).and_then(|()| rename_without_replacing(&temporary, path));
-        if !matches!(written, Ok(true)) {
-            // The first error is the one to report; a file that cannot be removed now is removed at the next opening.
-            let _ = fs::remove_file(&temporary);
-        }
-        written
-    }
 }
 
 impl ObjectBackend for LocalBackend {
@@ -121,18 +123,8 @@ impl ObjectBackend for LocalBackend {
         self.root.display().to_string()
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.object_path(name)?;
-        let folder = path.parent().unwrap_or(&self.root);
-        make_folders(&self.root, folder)?;
-        if !self.write_new(&path, bytes)? {
-            let old = self.get(name)?;
-            if old != bytes {
-                return Err(exists_differently(name));
-            }
-            // Whoever wrote it may have died between the rename and the sync of the folder.
-        }
-        sync_directory(folder)
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(LocalWriter::new(&self.root)?))
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {
@@ -143,15 +135,13 @@ impl ObjectBackend for LocalBackend {
     fn get_range(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>> {
         let path = self.object_path(name)?;
         let fail = |source| read_error(name, &path, source);
-        let mut file = File::open(&path).map_err(fail)?;
-        let size = file.metadata().map_err(fail)?.len();
+        let (file, size) = self.open_files.open(name, &path).map_err(fail)?;
         let length = range.end.checked_sub(range.start).and_then(|length| usize::try_from(length).ok());
         let (Some(length), true) = (length, range.end <= size) else {
             return Err(beyond_end(name, &range, size));
         };
-        file.seek(SeekFrom::Start(range.start)).map_err(fail)?;
         let mut bytes = vec![0; length];
-        file.read_exact(&mut bytes).map_err(fail)?;
+        file.read_exact_at(&mut bytes, range.start).map_err(fail)?;
         Ok(bytes)
     }
 
@@ -164,36 +154,20 @@ impl ObjectBackend for LocalBackend {
 
     fn delete(&self, name: &str) -> Result<()> {
         let path = self.object_path(name)?;
-        remove_file(&path)?;
-        match path.parent() {
-            Some(folder) if folder.exists() => sync_directory(folder),
-            _ => Ok(()),
-        }
+        self.open_files.forget(name);
+        remove_file(&path)
     }
 
-    fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let path = self.cell_path(name, "")?;
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(io_error("read", &path, source)),
-        }
+    fn load(&self, name: &str, from: u64) -> Result<Option<Cell>> {
+        self.cell(name)?.load(from)
     }
 
-    fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
-        let (path, next) = (self.cell_path(name, "")?, self.cell_path(name, ".new")?);
-        let lock = lock_file(&self.cell_path(name, ".lock")?)?;
-        wait_for(&lock, FlockOperation::LockExclusive)
-            .map_err(|error| io_error("lock", &path, error.into()))?;
-        if self.load(name)?.as_deref() != expected {
-            return Ok(false);
-        }
-        // A file of this name was left by a process that died with the lock: it is ours to replace.
-        remove_file(&next)?;
-        write_synced(&next, new)?;
-        fs::rename(&next, &path).map_err(|source| io_error("replace", &path, source))?;
-        sync_directory(&self.root.join("cells"))?;
-        Ok(true)
+    fn append(&self, name: &str, expected: &CellState, bytes: &[u8]) -> Result<bool> {
+        self.cell(name)?.append(expected, bytes)
+    }
+
+    fn swap(&self, name: &str, expected: Option<&CellState>, new: &[u8]) -> Result<bool> {
+        self.cell(name)?.swap(expected, new)
     }
 
     fn lock(&self, mode: LockMode) -> Result<LockGuard> {
@@ -213,104 +187,8 @@ impl ObjectBackend for LocalBackend {
     }
 }
 
-pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io { action, path: path.to_owned(), source }
-}
-
 fn read_error(name: &str, path: &Path, source: io::Error) -> Error {
     if source.kind() == ErrorKind::NotFound { not_found(name) } else { io_error("read", path, source) }
-}
-
-/// A lock file is made once and never removed: its inode is what is locked.
-fn lock_file(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o666)
-        .open(path)
-        .map_err(|source| io_error("open", path, source))
-}
-
-/// Takes a lock; a signal that comes in between is no answer.
-fn wait_for(file: &File, operation: FlockOperation) -> Result<(), Errno> {
-    loop {
-        match flock(file, operation) {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
-}
-
-/// Who holds a lock on the file, as far as the kernel's table says.
-fn holders_of(file: &File) -> String {
-    let unknown = || "another process".to_owned();
-    let (Ok(metadata), Ok(table)) = (file.metadata(), fs::read_to_string("/proc/locks")) else {
-        return unknown();
-    };
-    let suffix = format!(":{}", metadata.ino());
-    let holders: Vec<&str> = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|fields| {
-            fields.get(1) == Some(&"FLOCK") && fields.get(5).is_some_and(|inode| inode.ends_with(&suffix))
-        })
-        .filter_map(|fields| fields.get(4).copied())
-        .collect();
-    if holders.is_empty() { unknown() } else { format!("process {}", holders.join(", ")) }
-}
-
-/// Writes and syncs a new file. After a failed sync the file counts as lost: it is removed, never synced again.
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fail = |action| move |source| io_error(action, path, source);
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(fail("create"))?;
-    file.write_all(bytes).map_err(fail("write"))?;
-    file.sync_all().map_err(fail("sync"))
-}
-
-fn rename_without_replacing(from: &Path, to: &Path) -> Result<bool> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        // File systems without that flag. Names are digests, so that a race between writers has equal bytes.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            if to.exists() {
-                return Ok(false);
-            }
-            fs::rename(from, to).map_err(|source| io_error("rename", from, source))?;
-            Ok(true)
-        }
-        Err(error) => Err(io_error("rename", from, error.into())),
-    }
-}
-
-/// Makes `folder` below `root`, syncing the parent of each folder that is new.
-fn make_folders(root: &Path, folder: &Path) -> Result<()> {
-    if folder.is_dir() || folder == root {
-        return Ok(());
-    }
-    if let Some(parent) = folder.parent() {
-        make_folders(root, parent)?;
-        match fs::create_dir(folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(io_error("create", folder, error));
-            }
-            _ => sync_directory(parent)?,
-        }
-    }
-    Ok(())
-}
-
-fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(|source| io_error("sync", path, source))
-}
-
-fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", path, error)),
-        _ => Ok(()),
-    }
 }
 
 /// Depth is bounded by the three separators that a name may have.

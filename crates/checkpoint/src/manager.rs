@@ -1,24 +1,27 @@
 //! The standard implementation of a checkpoint store.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use evoseal_types::{CheckpointId, Clock, Digest, EntryPath, SystemClock};
 
 use crate::backend::ObjectBackend;
-use crate::catalog;
+use crate::catalog::{self, Commit};
 use crate::engine::{Engine, Gate, Pending, State};
 use crate::local::LocalBackend;
 use crate::memory::MemoryBackend;
-use crate::retention::surplus;
+use crate::objects::{Piece, Reader};
+use crate::pattern::Patterns;
+use crate::retention::surplus_of;
 use crate::settings::CheckpointSettings;
 use crate::stat_cache::StatCacheFolder;
 use crate::store::{
-    CaptureStats, Checkpoint, CheckpointStatistics, DeleteReport, Entry, EntryKind, NewCheckpoint,
-    RestoreMode, RestoreReport, Source, VerifyReport,
+    CaptureStats, Checkpoint, CheckpointStatistics, DeleteReport, Entry, EntryKind, GarbageReport,
+    HealReport, NewCheckpoint, RestoreMode, RestoreReport, Source, VerifyDepth, VerifyReport,
 };
-use crate::tree::read_tree;
+use crate::tree::{StoredTree, kind_of, read_page};
 use crate::{Error, Result};
 
 /// Keeps checkpoints in any [`ObjectBackend`].
@@ -104,10 +107,14 @@ impl CheckpointManager {
         protected.insert(newest.id);
         protected.extend(newest.details.parent);
         let keep = self.engine.settings.max_checkpoints;
-        let listed = self.list_blocking()?;
-        let surplus = surplus(&listed, keep, &protected)?;
+        let catalog = self.engine.load()?.catalog;
+        if catalog.checkpoints.len() as u64 <= keep {
+            return Ok(());
+        }
+        let candidates = catalog.checkpoints.iter().map(|entry| (entry.id, entry.pinned.is_some()));
+        let surplus = surplus_of(candidates, keep, &protected);
         if !surplus.is_empty() {
-            self.engine.delete(&surplus)?;
+            self.engine.delete_in_passing(&surplus)?;
         }
         Ok(())
     }
@@ -123,8 +130,7 @@ impl CheckpointManager {
     pub fn list_blocking(&self) -> Result<Vec<Checkpoint>> {
         let list = |skips_damaged: bool| {
             self.engine.reading(|snapshot| {
-                let entries = snapshot.catalog.checkpoints.iter();
-                let listed = entries.map(|entry| self.engine.checkpoint(entry, snapshot));
+                let listed = self.engine.checkpoints(&snapshot.catalog.checkpoints, snapshot).into_iter();
                 let is_kept = |found: &Result<Checkpoint>| {
                     !(skips_damaged && matches!(found, Err(Error::Damaged { .. })))
                 };
@@ -147,26 +153,45 @@ impl CheckpointManager {
     pub fn entries_blocking(&self, id: CheckpointId) -> Result<Vec<Entry>> {
         self.engine.reading(|snapshot| {
             let tree = snapshot.catalog.entry(id)?.tree;
-            read_tree(&mut self.engine.reader(snapshot), tree)
+            let mut reader = self.engine.reader(snapshot);
+            StoredTree::read(&mut reader, tree)?.entries(&mut reader)
         })
     }
 
     /// The content of one regular file of a checkpoint.
     pub fn read_file_blocking(&self, id: CheckpointId, path: &EntryPath) -> Result<Vec<u8>> {
         self.engine.reading(|snapshot| {
-            let tree = snapshot.catalog.entry(id)?.tree;
             let mut reader = self.engine.reader(snapshot);
-            let entries = read_tree(&mut reader, tree)?;
-            let found =
-                entries.binary_search_by(|entry| entry.path.cmp(path)).map(|place| &entries[place].kind);
-            match found {
-                Ok(EntryKind::File { size_bytes, digest, .. }) => reader.content(*digest, *size_bytes),
-                Ok(_) => {
-                    Err(Error::Invalid { argument: "path", reason: format!("{path} is no regular file") })
-                }
-                Err(_) => Err(Error::NotFound { what: format!("file {path} in checkpoint {}", id.short()) }),
-            }
+            let (size_bytes, digest) = find_file(&mut reader, snapshot.catalog.entry(id)?.tree, id, path)?;
+            reader.content(digest, size_bytes)
         })
+    }
+
+    /// Writes the content of one regular file of a checkpoint to `out`, piece by piece, each checked before it is
+    /// written. After an error, what was written must be thrown away.
+    pub fn write_file_blocking(
+        &self,
+        id: CheckpointId,
+        path: &EntryPath,
+        out: &mut dyn Write,
+    ) -> Result<u64> {
+        let snapshot = self.engine.snapshot()?;
+        let mut reader = self.engine.reader(&snapshot);
+        let (size_bytes, digest) = find_file(&mut reader, snapshot.catalog.entry(id)?.tree, id, path)?;
+        let zeros = vec![0; 64 << 10];
+        let fail = |source| Error::Io { action: "write", path: path.as_path().to_owned(), source };
+        reader.stream(digest, size_bytes, &mut |piece| match piece {
+            Piece::Bytes(bytes) => out.write_all(bytes).map_err(fail),
+            Piece::Zeros(mut left) => {
+                while left > 0 {
+                    let part = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+                    out.write_all(&zeros[..part]).map_err(fail)?;
+                    left -= part as u64;
+                }
+                Ok(())
+            }
+        })?;
+        Ok(size_bytes)
     }
 
     /// What a restore would change; nothing is changed.
@@ -176,7 +201,7 @@ impl CheckpointManager {
         target: &Path,
         mode: RestoreMode,
     ) -> Result<RestoreReport> {
-        self.engine.plan_restore(id, target, mode)
+        self.engine.plan_restore(id, target, mode, None)
     }
 
     /// Makes `target` equal to the checkpoint and reads it back.
@@ -186,7 +211,30 @@ impl CheckpointManager {
         target: &Path,
         mode: RestoreMode,
     ) -> Result<RestoreReport> {
-        self.engine.restore(id, target, mode)
+        self.engine.restore(id, target, mode, None)
+    }
+
+    /// What restoring a part of a checkpoint would change; nothing is changed.
+    pub fn plan_restore_part_blocking(
+        &self,
+        id: CheckpointId,
+        target: &Path,
+        mode: RestoreMode,
+        patterns: &Patterns,
+    ) -> Result<RestoreReport> {
+        self.engine.plan_restore(id, target, mode, Some(patterns))
+    }
+
+    /// Makes what `patterns` mean in `target` equal to the checkpoint; everything else stays as it is. The folders that it
+    /// needs are made.
+    pub fn restore_part_blocking(
+        &self,
+        id: CheckpointId,
+        target: &Path,
+        mode: RestoreMode,
+        patterns: &Patterns,
+    ) -> Result<RestoreReport> {
+        self.engine.restore(id, target, mode, Some(patterns))
     }
 
     /// The digest that the tree below `directory` has now.
@@ -209,25 +257,40 @@ impl CheckpointManager {
                 limit: PIN_REASON_LEN_MAX as u64,
             });
         }
-        catalog::commit(&*self.engine.backend, |catalog| {
-            let found = catalog.checkpoints.iter_mut().find(|entry| entry.id == id);
-            found.ok_or_else(|| catalog::not_found(id))?.pinned = reason.map(str::to_owned);
-            Ok(())
+        self.engine.change(None, |catalog| {
+            let is_so = catalog.entry(id)?.pinned.as_deref() == reason;
+            let pins = vec![(id, reason.map(str::to_owned))];
+            Ok(((), (!is_so).then(|| Commit { pins, ..Commit::default() })))
         })
     }
 
     /// Reads everything that the given checkpoints need; the whole store if none is given.
     pub fn verify_blocking(&self, ids: &[CheckpointId]) -> Result<VerifyReport> {
-        self.engine.verify(ids)
+        self.engine.verify(ids, VerifyDepth::Full)
     }
 
-    /// Removes what no checkpoint needs and rewrites packs that are mostly waste; gives the bytes that came back.
+    /// The same, as deep as is asked for.
+    pub fn verify_to_depth_blocking(&self, ids: &[CheckpointId], depth: VerifyDepth) -> Result<VerifyReport> {
+        self.engine.verify(ids, depth)
+    }
+
+    /// Stores again what is damaged or missing in the store and what `workspace` still holds; no checkpoint is made.
+    pub fn heal_blocking(&self, workspace: &Path) -> Result<HealReport> {
+        self.engine.heal(workspace)
+    }
+
+    /// Removes what no checkpoint needs and rewrites packs that are mostly waste.
     ///
     /// # Errors
     ///
     /// [`Error::Locked`](crate::Error::Locked) while anyone is capturing: nothing is changed then.
-    pub fn collect_garbage_blocking(&self) -> Result<u64> {
+    pub fn collect_garbage_blocking(&self) -> Result<GarbageReport> {
         self.engine.collect_garbage()
+    }
+
+    /// What a collection would remove and rewrite; nothing is changed.
+    pub fn plan_garbage_blocking(&self) -> Result<GarbageReport> {
+        self.engine.plan_garbage()
     }
 
     /// Counts and sizes, under the published name.
@@ -259,6 +322,40 @@ impl CheckpointManager {
     pub fn forget_workspace(&self, directory: &Path) -> Result<()> {
         self.engine.forget_workspace(directory)
     }
+}
+
+/// Size and digest of a file of a checkpoint, found folder by folder.
+fn find_file(reader: &mut Reader, tree: Digest, id: CheckpointId, path: &EntryPath) -> Result<(u64, Digest)> {
+    let missing = || Error::NotFound { what: format!("file {path} in checkpoint {}", id.short()) };
+    let mut page = StoredTree::read(reader, tree)?.object.page;
+    let mut folder: Option<EntryPath> = None;
+    let mut parts = path.components().peekable();
+    while let Some(name) = parts.next() {
+        let above = folder.as_ref().map_or(&b""[..], |folder| folder.as_bytes());
+        let entries = read_page(reader, above, page)?;
+        let place =
+            entries.binary_search_by(|entry| entry.name.as_slice().cmp(name)).map_err(|_| missing())?;
+        let node = entries[place].node.clone();
+        match (parts.peek(), node) {
+            (Some(_), crate::page::PageNode::Directory { page: inside, .. }) => page = inside,
+            (Some(_), _) => return Err(missing()),
+            (None, node) => match kind_of(node) {
+                EntryKind::File { size_bytes, digest, .. } => return Ok((size_bytes, digest)),
+                _ => {
+                    return Err(Error::Invalid {
+                        argument: "path",
+                        reason: format!("{path} is no regular file"),
+                    });
+                }
+            },
+        }
+        folder = Some(
+            folder
+                .map_or_else(|| EntryPath::new(name), |above| above.join(name))
+                .map_err(|error| Error::Invalid { argument: "path", reason: error.to_string() })?,
+        );
+    }
+    Err(missing())
 }
 
 /// The longest reason for a pin, in bytes: it stands in the catalogue, which every commit writes.
@@ -383,7 +480,7 @@ impl Prepared {
             what: format!("checkpoint store in {}", self.backend.location()),
         })?;
         // A damaged or newer catalogue is refused now rather than at the first use.
-        catalog::load(&*self.backend)?;
+        let loaded = catalog::load(&*self.backend, None)?;
         let engine = Engine {
             backend: self.backend,
             clock: self.clock,
@@ -392,7 +489,7 @@ impl Prepared {
             directory: self.directory,
             stat_caches: self.stat_caches,
             gate: Gate::default(),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(State::of(loaded)),
         };
         Ok(CheckpointManager { engine: Arc::new(engine) })
     }

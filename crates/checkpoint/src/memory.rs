@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::backend::{LockGuard, LockMode, ObjectBackend, ObjectInfo, check_object_name};
+use crate::backend::{
+    Cell, CellState, LockGuard, LockMode, ObjectBackend, ObjectInfo, ObjectWriter, check_object_name,
+};
 use crate::{Error, Result};
 
 /// Keeps objects in memory: for tests, simulations, and stores that need not outlive the process.
@@ -12,7 +14,7 @@ use crate::{Error, Result};
 /// Clones share the same bytes. Nothing survives the last of them, so *durable* means here: until then.
 ///
 /// ```
-/// use evoseal_checkpoint::{MemoryBackend, ObjectBackend};
+/// use evoseal_checkpoint::{MemoryBackend, ObjectBackend, ObjectBackendExt};
 /// let backend = MemoryBackend::new();
 /// backend.put("a", b"bytes")?;
 /// assert_eq!(backend.get_range("a", 1..3)?, b"yt");
@@ -57,17 +59,8 @@ impl ObjectBackend for MemoryBackend {
         "memory".to_owned()
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        check_object_name(name)?;
-        let mut state = self.state();
-        match state.objects.get(name) {
-            Some(old) if old != bytes => Err(exists_differently(name)),
-            Some(_) => Ok(()),
-            None => {
-                state.objects.insert(name.to_owned(), bytes.to_vec());
-                Ok(())
-            }
-        }
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(MemoryWriter { backend: self.clone(), bytes: Vec::new() }))
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {
@@ -100,19 +93,41 @@ impl ObjectBackend for MemoryBackend {
         Ok(())
     }
 
-    fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    fn load(&self, name: &str, from: u64) -> Result<Option<Cell>> {
         check_object_name(name)?;
-        Ok(self.state().cells.get(name).cloned())
+        Ok(self.state().cells.get(name).map(|cell| Cell {
+            bytes: usize::try_from(from).ok().and_then(|from| cell.get(from..)).unwrap_or_default().to_vec(),
+            state: CellState::of(cell),
+            acknowledged_len: Some(cell.len() as u64),
+            problem: None,
+        }))
     }
 
-    fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
+    fn append(&self, name: &str, expected: &CellState, bytes: &[u8]) -> Result<bool> {
         check_object_name(name)?;
         let mut state = self.state();
-        if state.cells.get(name).map(Vec::as_slice) != expected {
-            return Ok(false);
+        match state.cells.get_mut(name) {
+            Some(cell) if expected.matches(cell) => {
+                cell.truncate(usize::try_from(expected.valid_len).expect("it lies within a cell in memory"));
+                cell.extend_from_slice(bytes);
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        state.cells.insert(name.to_owned(), new.to_vec());
-        Ok(true)
+    }
+
+    fn swap(&self, name: &str, expected: Option<&CellState>, new: &[u8]) -> Result<bool> {
+        check_object_name(name)?;
+        let mut state = self.state();
+        let is_as_expected = match (state.cells.get(name), expected) {
+            (None, None) => true,
+            (Some(cell), Some(expected)) => expected.matches(cell),
+            _ => false,
+        };
+        if is_as_expected {
+            state.cells.insert(name.to_owned(), new.to_vec());
+        }
+        Ok(is_as_expected)
     }
 
     fn lock(&self, mode: LockMode) -> Result<LockGuard> {
@@ -134,6 +149,33 @@ impl ObjectBackend for MemoryBackend {
         }
         drop(state);
         Ok(LockGuard::new(Held { shared: Arc::clone(&self.shared), mode }))
+    }
+}
+
+/// An object that nobody sees yet.
+#[derive(Debug)]
+struct MemoryWriter {
+    backend: MemoryBackend,
+    bytes: Vec<u8>,
+}
+
+impl ObjectWriter for MemoryWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, name: &str) -> Result<()> {
+        check_object_name(name)?;
+        let mut state = self.backend.state();
+        match state.objects.get(name) {
+            Some(old) if *old != self.bytes => Err(exists_differently(name)),
+            Some(_) => Ok(()),
+            None => {
+                state.objects.insert(name.to_owned(), self.bytes);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -1,112 +1,135 @@
-//! Finding, reading and adding objects across all packs of a store.
+//! Finding and reading objects across all packs of a store.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::Read;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use evoseal_types::Digest;
-use fastcdc::v2020::StreamCDC;
 
 use crate::backend::ObjectBackend;
-use crate::catalog::PackEntry;
+use crate::catalog::{PackEntry, PackRef};
 use crate::frame::{array, damaged};
-use crate::pack::{Block, ObjectKey, ObjectKind, Pack, PackBuilder, PackIndex, object_name};
-use crate::settings::Chunking;
+use crate::pack::{ObjectKey, ObjectKind, PackIndex, PackedObject, object_name};
 use crate::{Error, Result};
 
-/// A file larger than this is cut into chunks, so that a small change costs little.
+/// A file larger than this is cut into chunks, so that a small change costs little. Part of the format: it decides
+/// whether a file's digest is that of its bytes or that of its list of chunks.
 pub(crate) const WHOLE_LEN_MAX: u64 = 1 << 20;
-/// A pack is written when it has grown to this many bytes; it bounds what a capture keeps in memory.
-const PACK_TARGET: usize = 16 << 20;
-/// Blocks that a reader keeps unpacked. Neighbouring files share blocks, so a few are enough.
-const CACHED_BLOCKS: usize = 8;
-/// The longest directory page or record: a directory of some two million entries.
-const METADATA_LEN_MAX: usize = 256 << 20;
-const RECIPE_MAGIC: &[u8; 4] = b"EVR1";
+/// Bytes of unpacked blocks that a reader keeps. Neighbouring files share blocks, so a few are enough.
+const CACHED_LEN_MAX: usize = 2 << 20;
+/// The longest directory page or list of extras, in bytes: a directory of some two million entries.
+pub(crate) const METADATA_LEN_MAX: usize = 256 << 20;
+const RECIPE_MAGIC: &[u8; 4] = b"EVR2";
 
 /// What all packs together hold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
-    packs: Vec<IndexedPack>,
-    locations: HashMap<ObjectKey, Location>,
+    packs: Vec<Arc<OpenPack>>,
     /// Packs whose index cannot be read, and why.
     pub(crate) unreadable: Vec<(Digest, String)>,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct IndexedPack {
+/// A pack whose index has been read.
+#[derive(Debug)]
+pub(crate) struct OpenPack {
     pub(crate) entry: PackEntry,
-    pub(crate) index: Arc<PackIndex>,
+    pub(crate) index: PackIndex,
+    /// The whole pack, if it lies inside the catalogue.
+    inline: Option<Arc<Vec<u8>>>,
 }
 
+/// Where an object is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Location {
-    pub(crate) pack: u32,
-    pub(crate) block: u32,
-    offset: u32,
-    len: u32,
+    /// The number of the pack in the index.
+    pub(crate) pack: usize,
+    pub(crate) object: PackedObject,
+}
+
+impl OpenPack {
+    fn open(backend: &dyn ObjectBackend, pack: &PackRef) -> Result<Self> {
+        let entry = pack.entry;
+        let tail = match &pack.inline {
+            Some(bytes) => {
+                let start = usize::try_from(entry.index_offset).ok();
+                start.and_then(|start| bytes.get(start..)).unwrap_or_default().to_vec()
+            }
+            None => backend.get_range(&object_name(entry.digest), entry.index_offset..entry.size_bytes)?,
+        };
+        let index = PackIndex::decode(entry.digest, entry.index_offset, tail)?;
+        Ok(Self { entry, index, inline: pack.inline.clone() })
+    }
+
+    /// Bytes of the pack.
+    pub(crate) fn read(&self, backend: &dyn ObjectBackend, range: std::ops::Range<u64>) -> Result<Vec<u8>> {
+        let name = self.index.name();
+        let Some(bytes) = &self.inline else {
+            return match backend.get_range(name, range) {
+                Err(Error::NotFound { .. }) => Err(damaged(name, "it is missing")),
+                other => other,
+            };
+        };
+        let place = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let part = place.and_then(|(start, end)| bytes.get(start..end));
+        part.map(<[u8]>::to_vec).ok_or_else(|| damaged(name, "it was cut off"))
+    }
 }
 
 impl Index {
-    /// Reads the index of every pack. A damaged one costs only what it holds.
-    pub(crate) fn load(backend: &dyn ObjectBackend, entries: &[PackEntry]) -> Result<Self> {
+    /// Reads the index of every pack that `known` does not have. A damaged one costs only what it holds.
+    pub(crate) fn load(backend: &dyn ObjectBackend, packs: &[PackRef], known: Option<&Self>) -> Result<Self> {
+        let known: HashMap<Digest, &Arc<OpenPack>> =
+            known.iter().flat_map(|index| &index.packs).map(|pack| (pack.entry.digest, pack)).collect();
         let mut index = Self::default();
-        index.extend(backend, entries)?;
-        Ok(index)
-    }
-
-    pub(crate) fn extend(&mut self, backend: &dyn ObjectBackend, entries: &[PackEntry]) -> Result<()> {
-        for entry in entries {
-            match read_index(backend, entry) {
-                Ok(index) => self.add(*entry, Arc::new(index)),
-                Err(Error::Damaged { problem, .. }) => self.unreadable.push((entry.digest, problem)),
+        for pack in packs {
+            let digest = pack.entry.digest;
+            if let Some(open) = known.get(&digest) {
+                index.packs.push(Arc::clone(open));
+                continue;
+            }
+            match OpenPack::open(backend, pack) {
+                Ok(open) => index.packs.push(Arc::new(open)),
+                Err(Error::Damaged { problem, .. }) => index.unreadable.push((digest, problem)),
                 Err(Error::NotFound { .. }) => {
-                    self.unreadable.push((entry.digest, "it is missing".to_owned()));
+                    index.unreadable.push((digest, "it is missing".to_owned()));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(index)
     }
 
-    /// Adds a pack. Where an object is in several packs the newest copy counts, so that storing it again heals.
-    pub(crate) fn add(&mut self, entry: PackEntry, index: Arc<PackIndex>) {
-        let pack = u32::try_from(self.packs.len()).expect("far fewer packs fit into a catalogue");
-        self.locations.reserve(index.objects.len());
-        for object in &index.objects {
-            let location = Location { pack, block: object.block, offset: object.offset, len: object.len };
-            self.locations.insert(object.key, location);
+    /// Whether the index is exactly that of `packs`.
+    pub(crate) fn is_of(&self, packs: &[PackRef]) -> bool {
+        self.unreadable.is_empty()
+            && self.packs.len() == packs.len()
+            && self.packs.iter().zip(packs).all(|(open, pack)| open.entry == pack.entry)
+    }
+
+    /// Where an object is. Where several packs have it the newest copy counts, so that storing it again heals.
+    pub(crate) fn locate(&self, key: ObjectKey) -> Result<Option<Location>> {
+        for (pack, open) in self.packs.iter().enumerate().rev() {
+            if let Some(object) = open.index.find(key)? {
+                return Ok(Some(Location { pack, object }));
+            }
         }
-        self.packs.push(IndexedPack { entry, index });
+        Ok(None)
     }
 
-    /// Whether the packs are exactly these, and then the ones that follow after them.
-    pub(crate) fn is_prefix_of<'a>(&self, entries: &'a [PackEntry]) -> Option<&'a [PackEntry]> {
-        if !self.unreadable.is_empty() {
-            return None;
-        }
-        let (known, new) = entries.split_at_checked(self.packs.len())?;
-        known.iter().eq(self.packs.iter().map(|pack| &pack.entry)).then_some(new)
-    }
-
-    pub(crate) fn locate(&self, key: ObjectKey) -> Option<Location> {
-        self.locations.get(&key).copied()
-    }
-
-    pub(crate) fn packs(&self) -> &[IndexedPack] {
+    pub(crate) fn packs(&self) -> &[Arc<OpenPack>] {
         &self.packs
     }
-
-    /// Bytes of an object as it went in.
-    pub(crate) fn object_len(&self, key: ObjectKey) -> Option<u32> {
-        self.locate(key).map(|location| location.len)
-    }
 }
 
-fn read_index(backend: &dyn ObjectBackend, entry: &PackEntry) -> Result<PackIndex> {
-    let tail = backend.get_range(&object_name(entry.digest), entry.index_offset..entry.size_bytes)?;
-    PackIndex::decode(entry.digest, entry.index_offset, &tail)
+/// A part of a content.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Piece<'a> {
+    Bytes(&'a [u8]),
+    /// A long run of zero bytes, of which nothing is stored.
+    Zeros(u64),
 }
+
+/// Takes the parts of a content in order.
+pub(crate) type PieceSink<'a> = dyn FnMut(Piece<'_>) -> Result<()> + 'a;
 
 /// Reads objects, checking each against its digest.
 #[derive(Debug)]
@@ -114,343 +137,264 @@ pub(crate) struct Reader {
     backend: Arc<dyn ObjectBackend>,
     pub(crate) index: Arc<Index>,
     cache: VecDeque<CachedBlock>,
+    cached_len: usize,
 }
 
 /// Pack, number of the block in it, and the block unpacked.
-type CachedBlock = ((u32, u32), Arc<Vec<u8>>);
+type CachedBlock = ((usize, u32), Arc<Vec<u8>>);
 
 impl Reader {
     pub(crate) fn new(backend: Arc<dyn ObjectBackend>, index: Arc<Index>) -> Self {
-        Self { backend, index, cache: VecDeque::new() }
+        Self { backend, index, cache: VecDeque::new(), cached_len: 0 }
+    }
+
+    /// A reader of the same store with a cache of its own.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(Arc::clone(&self.backend), Arc::clone(&self.index))
+    }
+
+    /// Hands the checked bytes of one object to `take`.
+    pub(crate) fn with_object<T>(&mut self, key: ObjectKey, take: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let location = self.index.locate(key)?.ok_or_else(|| missing(key.digest))?;
+        let block = self.block(location.pack, location.object.block)?;
+        let start = location.object.offset as usize;
+        let bytes = block.get(start..start + location.object.len as usize);
+        let bytes =
+            bytes.ok_or_else(|| damaged(self.pack_name(location.pack), "an object leaves its block"))?;
+        if key.kind.is_named_by_its_bytes() && Digest::of(bytes) != key.digest {
+            return Err(damaged(
+                self.pack_name(location.pack),
+                format!("it holds wrong bytes as {}", key.digest),
+            ));
+        }
+        Ok(take(bytes))
     }
 
     /// The bytes of one object.
     pub(crate) fn object(&mut self, key: ObjectKey) -> Result<Vec<u8>> {
-        let location = self.index.locate(key).ok_or_else(|| missing(key.digest))?;
-        let block = self.block(location.pack, location.block)?;
-        let start = location.offset as usize;
-        // The index was checked: every object lies within its block.
-        let bytes = block[start..start + location.len as usize].to_vec();
-        if key.kind != ObjectKind::Recipe && Digest::of(&bytes) != key.digest {
-            return Err(damaged(
-                &self.pack_name(location.pack),
-                format!("it holds wrong bytes as {}", key.digest),
-            ));
-        }
-        Ok(bytes)
+        self.with_object(key, <[u8]>::to_vec)
     }
 
-    /// Hands out a content in order, piece by piece. Each piece is checked before it is handed out, the whole at the
-    /// end: what came before an error must be thrown away.
-    pub(crate) fn stream(
-        &mut self,
-        digest: Digest,
-        size_bytes: Option<u64>,
-        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let whole = ObjectKey { kind: ObjectKind::Content, digest };
-        if self.index.locate(whole).is_some() {
-            let bytes = self.object(whole)?;
-            check_size(digest, size_bytes, bytes.len() as u64)?;
-            return sink(&bytes);
+    /// Hands out a content in order, piece by piece, each checked before it is handed out. What came before an error
+    /// must be thrown away.
+    pub(crate) fn stream(&mut self, digest: Digest, size_bytes: u64, sink: &mut PieceSink<'_>) -> Result<()> {
+        if size_bytes <= WHOLE_LEN_MAX {
+            let key = ObjectKey { digest, kind: ObjectKind::Content };
+            return self.with_object(key, |bytes| {
+                check_size(digest, size_bytes, bytes.len() as u64)?;
+                sink(Piece::Bytes(bytes))
+            })?;
         }
-        let recipe = ObjectKey { kind: ObjectKind::Recipe, digest };
-        let recipe = decode_recipe(digest, &self.object(recipe)?)?;
-        // A list that cannot be right is refused before anything is read: it could name one chunk a million times.
-        check_size(digest, size_bytes, recipe.iter().map(|(_, length)| u64::from(*length)).sum())?;
-        let mut hasher = blake3::Hasher::new();
-        for (chunk, length) in recipe {
-            let bytes = self.object(ObjectKey { kind: ObjectKind::Content, digest: chunk })?;
-            check_size(chunk, Some(u64::from(length)), bytes.len() as u64)?;
-            hasher.update(&bytes);
-            sink(&bytes)?;
-        }
-        if hasher.finalize().as_bytes() != digest.as_bytes() {
-            return Err(damaged(&format!("content {digest}"), "its chunks do not add up to it"));
+        for part in self.recipe(digest, size_bytes)? {
+            match part {
+                RecipePart::Zeros(length) => sink(Piece::Zeros(length))?,
+                RecipePart::Chunk { digest, len } => {
+                    let key = ObjectKey { digest, kind: ObjectKind::Content };
+                    self.with_object(key, |bytes| {
+                        check_size(digest, u64::from(len), bytes.len() as u64)?;
+                        sink(Piece::Bytes(bytes))
+                    })??;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// The parts of a large file, which add up to its size.
+    pub(crate) fn recipe(&mut self, digest: Digest, size_bytes: u64) -> Result<Vec<RecipePart>> {
+        let key = ObjectKey { digest, kind: ObjectKind::Recipe };
+        let parts = decode_recipe(digest, &self.object(key)?)?;
+        // A list that cannot be right is refused before anything is read: it could name one chunk a million times.
+        let total = parts.iter().try_fold(0_u64, |total, part| total.checked_add(part.len()));
+        check_size(digest, size_bytes, total.unwrap_or(u64::MAX))?;
+        Ok(parts)
     }
 
     /// A content in one piece.
     pub(crate) fn content(&mut self, digest: Digest, size_bytes: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.stream(digest, Some(size_bytes), &mut |piece| {
-            bytes.extend_from_slice(piece);
+        self.stream(digest, size_bytes, &mut |piece| {
+            match piece {
+                Piece::Bytes(piece) => bytes.extend_from_slice(piece),
+                Piece::Zeros(length) => {
+                    let length = usize::try_from(length).ok().and_then(|more| bytes.len().checked_add(more));
+                    let length = length.filter(|length| *length <= CONTENT_LEN_MAX);
+                    let length = length.ok_or_else(|| Error::TooLarge {
+                        what: format!("content {digest} in one piece"),
+                        actual: size_bytes,
+                        limit: CONTENT_LEN_MAX as u64,
+                    })?;
+                    bytes.resize(length, 0);
+                }
+            }
             Ok(())
         })?;
         Ok(bytes)
     }
 
-    /// A directory page or a record, which is in one object unless it is very large.
+    /// A directory page, a record, a list: in one object unless it is very large.
     pub(crate) fn metadata(&mut self, digest: Digest) -> Result<Vec<u8>> {
-        let key = ObjectKey { kind: ObjectKind::Metadata, digest };
-        if self.index.locate(key).is_some() {
-            return self.object(key);
+        let whole = ObjectKey { digest, kind: ObjectKind::Metadata };
+        if self.index.locate(whole)?.is_some() {
+            return self.object(whole);
+        }
+        let list = ObjectKey { digest, kind: ObjectKind::LongMetadata };
+        if self.index.locate(list)?.is_none() {
+            return Err(missing(digest));
         }
         let mut bytes = Vec::new();
-        self.stream(digest, None, &mut |piece| {
-            if bytes.len() + piece.len() > METADATA_LEN_MAX {
+        for part in decode_recipe(digest, &self.object(list)?)? {
+            let RecipePart::Chunk { digest: chunk, len } = part else {
+                return Err(damaged(&format!("object {digest}"), "its list of chunks is malformed"));
+            };
+            if bytes.len() + len as usize > METADATA_LEN_MAX {
                 return Err(damaged(&format!("object {digest}"), "it is longer than any page may be"));
             }
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
+            let key = ObjectKey { digest: chunk, kind: ObjectKind::Content };
+            self.with_object(key, |chunk| bytes.extend_from_slice(chunk))?;
+        }
+        if Digest::of(&bytes) != digest {
+            return Err(damaged(&format!("object {digest}"), "its chunks do not add up to it"));
+        }
         Ok(bytes)
     }
 
-    /// The objects that a content is made of: itself, or its recipe and chunks.
-    pub(crate) fn parts(&mut self, kind: ObjectKind, digest: Digest) -> Result<Vec<ObjectKey>> {
-        let whole = ObjectKey { kind, digest };
-        if self.index.locate(whole).is_some() {
+    /// The objects that a page, record or list is made of: itself, or its list and chunks.
+    pub(crate) fn metadata_parts(&mut self, digest: Digest) -> Result<Vec<ObjectKey>> {
+        let whole = ObjectKey { digest, kind: ObjectKind::Metadata };
+        if self.index.locate(whole)?.is_some() {
             return Ok(vec![whole]);
         }
-        let recipe = ObjectKey { kind: ObjectKind::Recipe, digest };
-        let chunks = decode_recipe(digest, &self.object(recipe)?)?;
-        let chunks = chunks.into_iter().map(|(digest, _)| ObjectKey { kind: ObjectKind::Content, digest });
-        Ok(std::iter::once(recipe).chain(chunks).collect())
+        let list = ObjectKey { digest, kind: ObjectKind::LongMetadata };
+        let parts = decode_recipe(digest, &self.object(list)?)?;
+        Ok(std::iter::once(list).chain(chunks_of(&parts)).collect())
     }
 
-    fn block(&mut self, pack: u32, number: u32) -> Result<Arc<Vec<u8>>> {
+    /// The objects that a file of that digest and size is made of.
+    pub(crate) fn content_parts(&mut self, digest: Digest, size_bytes: u64) -> Result<Vec<ObjectKey>> {
+        if size_bytes <= WHOLE_LEN_MAX {
+            return Ok(vec![ObjectKey { digest, kind: ObjectKind::Content }]);
+        }
+        let parts = self.recipe(digest, size_bytes)?;
+        let list = ObjectKey { digest, kind: ObjectKind::Recipe };
+        Ok(std::iter::once(list).chain(chunks_of(&parts)).collect())
+    }
+
+    fn block(&mut self, pack: usize, number: u32) -> Result<Arc<Vec<u8>>> {
         if let Some(place) = self.cache.iter().position(|(key, _)| *key == (pack, number)) {
             let entry = self.cache.remove(place).expect("the place was just found");
             let block = Arc::clone(&entry.1);
             self.cache.push_front(entry);
             return Ok(block);
         }
-        let name = self.pack_name(pack);
-        let block: &Block = &self.index.packs[pack as usize].index.blocks[number as usize];
-        let stored = match self.backend.get_range(&name, block.range()) {
-            Err(Error::NotFound { .. }) => return Err(damaged(&name, "it is missing")),
-            other => other?,
-        };
-        let raw = Arc::new(block.unpack(&name, stored)?);
-        self.cache.truncate(CACHED_BLOCKS - 1);
+        let open = &self.index.packs[pack];
+        let block = open.index.block(number)?;
+        let stored = open.read(&*self.backend, block.range())?;
+        let raw = Arc::new(block.unpack(open.index.name(), stored)?);
+        self.cached_len += raw.len();
         self.cache.push_front(((pack, number), Arc::clone(&raw)));
+        while self.cached_len > CACHED_LEN_MAX && self.cache.len() > 1 {
+            let (_, oldest) = self.cache.pop_back().expect("there is more than one");
+            self.cached_len -= oldest.len();
+        }
         Ok(raw)
     }
 
-    fn pack_name(&self, pack: u32) -> String {
-        object_name(self.index.packs[pack as usize].entry.digest)
+    fn pack_name(&self, pack: usize) -> &str {
+        self.index.packs[pack].index.name()
     }
 }
 
-fn missing(digest: Digest) -> Error {
+/// The largest content that is handed out in one piece, in bytes.
+const CONTENT_LEN_MAX: usize = 4 << 30;
+
+/// A part of a large file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecipePart {
+    Chunk { digest: Digest, len: u32 },
+    Zeros(u64),
+}
+
+impl RecipePart {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Chunk { len, .. } => u64::from(*len),
+            Self::Zeros(len) => *len,
+        }
+    }
+}
+
+pub(crate) fn chunks_of(parts: &[RecipePart]) -> impl Iterator<Item = ObjectKey> {
+    parts.iter().filter_map(|part| match part {
+        RecipePart::Chunk { digest, .. } => Some(ObjectKey { digest: *digest, kind: ObjectKind::Content }),
+        RecipePart::Zeros(_) => None,
+    })
+}
+
+pub(crate) fn missing(digest: Digest) -> Error {
     damaged(&format!("object {digest}"), "it is missing")
 }
 
-fn check_size(digest: Digest, expected: Option<u64>, found: u64) -> Result<()> {
-    match expected {
-        Some(expected) if expected != found => {
-            Err(damaged(&format!("content {digest}"), format!("it has {found} bytes, not {expected}")))
-        }
-        _ => Ok(()),
+fn check_size(digest: Digest, expected: u64, found: u64) -> Result<()> {
+    if expected == found {
+        return Ok(());
     }
+    Err(damaged(&format!("content {digest}"), format!("it has {found} bytes, not {expected}")))
 }
 
-fn encode_recipe(chunks: &[(Digest, u32)]) -> Vec<u8> {
+/// The bytes of a list of parts: its own digest names the file.
+pub(crate) fn encode_recipe(parts: &[RecipePart]) -> Vec<u8> {
     let mut bytes = RECIPE_MAGIC.to_vec();
-    for (digest, length) in chunks {
-        bytes.extend_from_slice(digest.as_bytes());
-        bytes.extend_from_slice(&length.to_le_bytes());
+    for part in parts {
+        match part {
+            RecipePart::Chunk { digest, len } => {
+                bytes.push(0);
+                bytes.extend_from_slice(&len.to_le_bytes());
+                bytes.extend_from_slice(digest.as_bytes());
+            }
+            RecipePart::Zeros(len) => {
+                bytes.push(1);
+                bytes.extend_from_slice(&len.to_le_bytes());
+            }
+        }
     }
     bytes
 }
 
-fn decode_recipe(digest: Digest, bytes: &[u8]) -> Result<Vec<(Digest, u32)>> {
-    let chunks = bytes.strip_prefix(RECIPE_MAGIC.as_slice()).filter(|chunks| chunks.len() % 36 == 0);
-    let chunks =
-        chunks.ok_or_else(|| damaged(&format!("content {digest}"), "its list of chunks is malformed"))?;
-    let decode =
-        |chunk: &[u8]| (Digest::from_bytes(array(&chunk[..32])), u32::from_le_bytes(array(&chunk[32..])));
-    Ok(chunks.chunks_exact(36).map(decode).collect())
+fn decode_recipe(digest: Digest, bytes: &[u8]) -> Result<Vec<RecipePart>> {
+    let malformed = || damaged(&format!("content {digest}"), "its list of chunks is malformed");
+    let mut rest = bytes.strip_prefix(RECIPE_MAGIC.as_slice()).ok_or_else(malformed)?;
+    let mut parts = Vec::with_capacity(rest.len() / 37);
+    while let Some((kind, after)) = rest.split_first() {
+        let length = if *kind == 0 { 36 } else { 8 };
+        let (part, after) = after.split_at_checked(length).ok_or_else(malformed)?;
+        parts.push(match kind {
+            0 => RecipePart::Chunk {
+                digest: Digest::from_bytes(array(&part[4..])),
+                len: u32::from_le_bytes(array(&part[..4])),
+            },
+            1 => RecipePart::Zeros(u64::from_le_bytes(array(part))),
+            _ => return Err(malformed()),
+        });
+        rest = after;
+    }
+    Ok(parts)
 }
 
-/// Adds objects that the store lacks, as packs that nothing names yet.
-#[derive(Debug)]
-pub(crate) struct Writer {
-    backend: Arc<dyn ObjectBackend>,
-    index: Arc<Index>,
-    /// Objects whose stored copy is known to be damaged: they are stored again.
-    distrusted: Arc<HashSet<ObjectKey>>,
-    chunking: Chunking,
-    compress: bool,
-    added: HashSet<ObjectKey>,
-    builder: PackBuilder,
-    finished: Vec<(PackEntry, Arc<PackIndex>)>,
-    bytes_stored: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What a [`Writer`] made. The last pack is not stored yet.
-#[derive(Debug)]
-pub(crate) struct Written {
-    pub(crate) finished: Vec<(PackEntry, Arc<PackIndex>)>,
-    pub(crate) last: Option<Pack>,
-    pub(crate) objects_new: u64,
-    pub(crate) bytes_stored: u64,
-}
-
-impl Writer {
-    pub(crate) fn new(
-        backend: Arc<dyn ObjectBackend>,
-        index: Arc<Index>,
-        distrusted: Arc<HashSet<ObjectKey>>,
-        chunking: Chunking,
-        compress: bool,
-    ) -> Self {
-        Self {
-            backend,
-            index,
-            distrusted,
-            chunking,
-            compress,
-            added: HashSet::new(),
-            builder: PackBuilder::new(compress),
-            finished: Vec::new(),
-            bytes_stored: 0,
+    #[test]
+    fn a_recipe_reads_back_and_every_truncation_inside_a_part_is_damage() {
+        let chunk = RecipePart::Chunk { digest: Digest::of(b"x"), len: 7 };
+        let parts = [chunk, RecipePart::Zeros(1 << 40), chunk];
+        let bytes = encode_recipe(&parts);
+        let digest = Digest::of(&bytes);
+        assert_eq!(decode_recipe(digest, &bytes).unwrap(), parts);
+        let ends = [4, 4 + 37, 4 + 37 + 9, bytes.len()];
+        for length in 0..bytes.len() {
+            assert_eq!(decode_recipe(digest, &bytes[..length]).is_ok(), ends.contains(&length), "{length}");
         }
-    }
-
-    fn has(&self, key: ObjectKey) -> bool {
-        self.added.contains(&key) || (self.index.locate(key).is_some() && !self.distrusted.contains(&key))
-    }
-
-    /// Whether the store holds everything that a content or page is made of.
-    pub(crate) fn has_all(&self, kind: ObjectKind, digest: Digest) -> Result<bool> {
-        if self.has(ObjectKey { kind, digest }) {
-            return Ok(true);
-        }
-        let recipe = ObjectKey { kind: ObjectKind::Recipe, digest };
-        if self.added.contains(&recipe) {
-            return Ok(true);
-        }
-        if !self.has(recipe) {
-            return Ok(false);
-        }
-        let mut reader = Reader::new(Arc::clone(&self.backend), Arc::clone(&self.index));
-        match reader.parts(kind, digest) {
-            Ok(parts) => Ok(parts.into_iter().all(|part| self.has(part))),
-            Err(Error::Damaged { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Stores a content or a page, in chunks if it is large.
-    pub(crate) fn add(&mut self, kind: ObjectKind, digest: Digest, bytes: &[u8]) -> Result<()> {
-        if kind == ObjectKind::Metadata && bytes.len() > METADATA_LEN_MAX {
-            return Err(Error::TooLarge {
-                what: "a directory page or record".to_owned(),
-                actual: bytes.len() as u64,
-                limit: METADATA_LEN_MAX as u64,
-            });
-        }
-        if bytes.len() as u64 > WHOLE_LEN_MAX {
-            let (found, _) = self.add_stream(bytes).map_err(|error| match error {
-                StreamError::Read(source) => {
-                    Error::Invalid { argument: "content", reason: source.to_string() }
-                }
-                StreamError::Store(error) => error,
-            })?;
-            debug_assert_eq!(found, digest, "the caller computed the digest of these bytes");
-            return Ok(());
-        }
-        self.add_object(ObjectKey { kind, digest }, bytes)
-    }
-
-    /// Stores what `source` yields as chunks and a recipe; gives its digest and size.
-    pub(crate) fn add_stream(&mut self, source: impl Read) -> Result<(Digest, u64), StreamError> {
-        let Chunking { size_bytes_min, size_bytes_avg, size_bytes_max } = self.chunking;
-        let cut =
-            StreamCDC::new(source, size_bytes_min as usize, size_bytes_avg as usize, size_bytes_max as usize);
-        let mut hasher = blake3::Hasher::new();
-        let mut chunks = Vec::new();
-        for chunk in cut {
-            let chunk = chunk.map_err(|error| StreamError::Read(error.into()))?;
-            hasher.update(&chunk.data);
-            let digest = Digest::of(&chunk.data);
-            self.add_object(ObjectKey { kind: ObjectKind::Content, digest }, &chunk.data)?;
-            chunks.push((digest, u32::try_from(chunk.data.len()).expect("chunks are at most 16 MiB")));
-        }
-        let size_bytes = chunks.iter().map(|(_, length)| u64::from(*length)).sum();
-        let digest = Digest::from_bytes(*hasher.finalize().as_bytes());
-        let recipe = ObjectKey { kind: ObjectKind::Recipe, digest };
-        // A stored recipe may have been cut with other parameters; then its own chunks may be gone. Storing the list
-        // again keeps recipe and chunks together.
-        self.force_object(recipe, &encode_recipe(&chunks))?;
-        Ok((digest, size_bytes))
-    }
-
-    fn add_object(&mut self, key: ObjectKey, bytes: &[u8]) -> Result<()> {
-        if self.has(key) { Ok(()) } else { self.force_object(key, bytes) }
-    }
-
-    /// Stores an object even if a pack has it already.
-    pub(crate) fn force_object(&mut self, key: ObjectKey, bytes: &[u8]) -> Result<()> {
-        if !self.added.insert(key) {
-            return Ok(());
-        }
-        self.builder.add(key, bytes)?;
-        if self.builder.size_bytes() >= PACK_TARGET {
-            let full = std::mem::replace(&mut self.builder, PackBuilder::new(self.compress));
-            let pack = full.finish();
-            self.bytes_stored += pack.bytes.len() as u64;
-            self.finished.push(store_pack(&*self.backend, pack)?);
-        }
-        Ok(())
-    }
-
-    /// Objects that were distrusted and have been stored again.
-    pub(crate) fn healed(&self) -> HashSet<ObjectKey> {
-        self.distrusted.intersection(&self.added).copied().collect()
-    }
-
-    pub(crate) fn finish(self) -> Written {
-        let last = (!self.builder.is_empty()).then(|| self.builder.finish());
-        let bytes_last = last.as_ref().map_or(0, |pack| pack.bytes.len() as u64);
-        Written {
-            finished: self.finished,
-            last,
-            objects_new: self.added.len() as u64,
-            bytes_stored: self.bytes_stored + bytes_last,
-        }
-    }
-}
-
-impl Written {
-    /// For a capture that found everything stored already.
-    pub(crate) fn nothing() -> Self {
-        Self { finished: Vec::new(), last: None, objects_new: 0, bytes_stored: 0 }
-    }
-
-    /// Stores the last pack; after this everything is durable, and nothing names it yet.
-    pub(crate) fn store(mut self, backend: &dyn ObjectBackend) -> Result<Vec<(PackEntry, Arc<PackIndex>)>> {
-        if let Some(pack) = self.last.take() {
-            self.finished.push(store_pack(backend, pack)?);
-        }
-        Ok(self.finished)
-    }
-}
-
-fn store_pack(backend: &dyn ObjectBackend, pack: Pack) -> Result<(PackEntry, Arc<PackIndex>)> {
-    backend.put(&object_name(pack.digest), &pack.bytes)?;
-    let entry = PackEntry {
-        digest: pack.digest,
-        size_bytes: pack.bytes.len() as u64,
-        index_offset: pack.index_offset,
-    };
-    Ok((entry, Arc::new(pack.index)))
-}
-
-/// Why a stream could not be stored.
-#[derive(Debug)]
-pub(crate) enum StreamError {
-    /// The source could not be read.
-    Read(std::io::Error),
-    /// The store could not take it.
-    Store(Error),
-}
-
-impl From<Error> for StreamError {
-    fn from(error: Error) -> Self {
-        Self::Store(error)
     }
 }

@@ -1,42 +1,46 @@
 //! Making a directory equal to a checkpoint.
 //!
 //! In this order, so that nothing is lost: compare; write everything that is new aside, each byte checked; make that
-//! durable; only then swing the names, remove what must go, and read the result back. Until the names swing, an error
+//! durable; only then swing the names, remove what must go, and look at the result. Until the names swing, an error
 //! leaves the target as it was; after that, running the restore again completes it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use evoseal_types::{Change, ChangeKind, CheckpointId, Digest, EntryPath};
+use evoseal_types::{ChangeKind, CheckpointId, Digest, EntryPath};
 
+use crate::capture::{self, CapturePlan};
+use crate::difference::{self, Difference, Differences};
 use crate::engine::{Engine, Snapshot};
 use crate::ignore_rules::{IGNORE_FILE_LEN_MAX, IGNORE_FILES};
 use crate::local::io_error;
 use crate::objects::Reader;
-use crate::page::STAGING_PREFIX;
-use crate::scan::{RuleSource, Scan, scan};
-use crate::stage::Stage;
+use crate::pattern::Patterns;
+use crate::stage::{Stage, replaces_folder};
+use crate::stat_cache::{CachedFolder, Seen, SeenKind, SeenWriter, StatCache};
 use crate::store::{Entry, EntryKind, RestoreMode, RestoreReport};
-use crate::tree::read_tree;
-use crate::workspace::{Root, split};
-use crate::{Error, Result, capture, diff_entries};
+use crate::tree::StoredTree;
+use crate::walk::{RuleSource, Walk, WalkPlan};
+use crate::workspace::{FileStat, Root, Stamp, split};
+use crate::{Error, Result};
 
 /// Stands in a directory that was empty when its restore began, until that restore is complete.
 pub(crate) const MARKER: &[u8] = b".evoseal-restore-unfinished";
 
 /// The ignore rules that the checkpoint holds: those of the present workspace may have been changed to hide something.
 #[derive(Debug)]
-struct StoredRules<'a> {
-    entries: &'a [Entry],
+struct StoredRules {
+    entries: Vec<Entry>,
     files: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
 }
 
-impl<'a> StoredRules<'a> {
-    fn read(reader: &mut Reader, entries: &'a [Entry]) -> Result<Self> {
+impl StoredRules {
+    fn read(reader: &mut Reader, stored: &StoredTree) -> Result<Self> {
+        let entries = stored.entries(reader)?;
         let mut files: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
         // Entries are sorted by path, and so are the names, but the second kind must come after the first.
         for wanted in IGNORE_FILES {
-            for entry in entries {
+            for entry in &entries {
                 let (folder, name) = split(entry.path.as_bytes());
                 let EntryKind::File { size_bytes, digest, .. } = entry.kind else { continue };
                 if name != wanted {
@@ -56,9 +60,9 @@ impl<'a> StoredRules<'a> {
     }
 }
 
-impl RuleSource for StoredRules<'_> {
-    fn ignore_files(&self, folder: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {
-        Ok(Some(self.files.get(folder).cloned().unwrap_or_default()))
+impl RuleSource for StoredRules {
+    fn ignore_files(&self, folder: &[u8]) -> Option<Vec<Vec<u8>>> {
+        Some(self.files.get(folder).cloned().unwrap_or_default())
     }
 
     fn is_wanted(&self, path: &[u8]) -> bool {
@@ -69,18 +73,21 @@ impl RuleSource for StoredRules<'_> {
 /// What stands in a target, compared with what should.
 struct Comparison {
     root: Root,
-    scan: Scan,
-    changes: Vec<Change>,
+    differences: Differences,
+    /// What an interrupted restore left behind.
+    leftovers: Vec<EntryPath>,
+    /// A folder that must give way and holds something that could not be brought back.
+    blocked: Option<Vec<u8>>,
 }
 
 /// One restore, before and while it runs.
 struct Restore<'a> {
     engine: &'a Engine,
     reader: Reader,
-    tree: Digest,
-    entries: &'a [Entry],
-    rules: StoredRules<'a>,
+    stored: StoredTree,
     mode: RestoreMode,
+    /// What of the tree is restored; everything without it.
+    patterns: Option<&'a Patterns>,
 }
 
 impl Engine {
@@ -90,19 +97,19 @@ impl Engine {
         id: CheckpointId,
         target: &Path,
         mode: RestoreMode,
+        patterns: Option<&Patterns>,
     ) -> Result<RestoreReport> {
         self.reading(|snapshot| {
-            let (tree, entries) = self.wanted(id, snapshot)?;
-            let restore = self.restoration(snapshot, tree, &entries, mode)?;
-            let changes = match restore.compare(target) {
+            let mut restore = self.restoration(id, snapshot, mode, patterns)?;
+            let differences = match restore.compare(target) {
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound && !target.exists() =>
                 {
-                    diff_entries(&[], &entries)
+                    restore.everything()?
                 }
-                other => other?.changes,
+                other => other?.differences,
             };
-            Ok(report(&entries, changes, tree))
+            Ok(restore.report(&differences))
         })
     }
 
@@ -112,54 +119,102 @@ impl Engine {
         id: CheckpointId,
         target: &Path,
         mode: RestoreMode,
+        patterns: Option<&Patterns>,
     ) -> Result<RestoreReport> {
-        self.reading(|snapshot| {
-            let (tree, entries) = self.wanted(id, snapshot)?;
-            let mut restore = self.restoration(snapshot, tree, &entries, mode)?;
-            restore.run(target)
-        })
-    }
-
-    fn wanted(&self, id: CheckpointId, snapshot: &Snapshot) -> Result<(Digest, Vec<Entry>)> {
-        let tree = snapshot.catalog.entry(id)?.tree;
-        Ok((tree, read_tree(&mut self.reader(snapshot), tree)?))
+        self.reading(|snapshot| self.restoration(id, snapshot, mode, patterns)?.run(target))
     }
 
     fn restoration<'a>(
         &'a self,
+        id: CheckpointId,
         snapshot: &Snapshot,
-        tree: Digest,
-        entries: &'a [Entry],
         mode: RestoreMode,
+        patterns: Option<&'a Patterns>,
     ) -> Result<Restore<'a>> {
+        let tree = snapshot.catalog.entry(id)?.tree;
         let mut reader = self.reader(snapshot);
-        let rules = StoredRules::read(&mut reader, entries)?;
-        Ok(Restore { engine: self, reader, tree, entries, rules, mode })
+        let stored = StoredTree::read(&mut reader, tree)?;
+        Ok(Restore { engine: self, reader, stored, mode, patterns })
     }
 }
 
 impl Restore<'_> {
-    fn compare(&self, target: &Path) -> Result<Comparison> {
+    /// What it takes where nothing stands.
+    fn everything(&mut self) -> Result<Differences> {
+        let entries = self.stored.entries(&mut self.reader)?.into_iter();
+        let list =
+            entries.map(|entry| Difference { path: entry.path, before: None, after: Some(entry.kind) });
+        let mut differences = Differences { list: list.collect(), ..Differences::default() };
+        self.choose(&mut differences)?;
+        Ok(differences)
+    }
+
+    fn compare(&mut self, target: &Path) -> Result<Comparison> {
         let root = self.engine.open_workspace(target)?;
-        let scan = scan(&root, &self.rules, &self.engine.excluded())?;
-        let is_resumed = scan.leftovers.iter().any(|path| path.as_bytes() == MARKER);
-        let is_empty =
-            scan.folders.get(&b""[..]).is_none_or(|top| top.entries.is_empty() && top.kept.is_empty());
+        let present = self.engine.rules(self.stored.object.options);
+        let mut comparison = self.compare_under(&root, present, &|_| false)?;
+        if comparison.1.is_doubtful {
+            let rules = StoredRules::read(&mut self.reader, &self.stored)?;
+            comparison = if self.stored.object.options.include_ignored {
+                self.compare_under(&root, present, &|path| rules.is_wanted(path))?
+            } else {
+                self.compare_under(&root, &rules, &|path| rules.is_wanted(path))?
+            };
+        }
+        let (top, mut differences, leftovers, blocked) = comparison;
+        let is_resumed = leftovers.iter().any(|path| path.as_bytes() == MARKER);
         let not_empty = || Error::NotEmpty { path: root.path().to_owned() };
-        if self.mode == RestoreMode::Empty && !is_empty && !is_resumed {
-            return Err(not_empty());
+        if self.mode == RestoreMode::Empty {
+            // A resumed restore may add to what it made before; anything else in there is not ours.
+            let only_adds = differences.list.iter().all(|difference| difference.before.is_none());
+            if (!top.is_empty && !is_resumed) || !only_adds {
+                return Err(not_empty());
+            }
         }
+        self.choose(&mut differences)?;
+        Ok(Comparison { root, differences, leftovers, blocked })
+    }
+
+    fn compare_under(
+        &mut self,
+        root: &Root,
+        rules: &dyn RuleSource,
+        is_wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(Top, Differences, Vec<EntryPath>, Option<Vec<u8>>)> {
         let known = self.engine.stat_cache(root.path());
-        let present = capture::capture(&root, &scan, &known, &|path| self.rules.is_wanted(path), None)?;
-        let changes = diff_entries(&present.tree.entries()?, self.entries);
-        if changes.is_empty() && *known != present.cache {
-            self.engine.keep_stat_cache(root.path(), present.cache);
+        let excluded = self.engine.excluded();
+        let walk = WalkPlan {
+            root,
+            rules,
+            options: self.stored.object.options,
+            excluded: &excluded,
+            cache: &known,
+            chunking: self.engine.header.chunking,
+            sink: None,
+            cache_is_stored: true,
+        };
+        let (stored, reader) = (&self.stored, &mut self.reader);
+        let plan = CapturePlan { walk, is_wanted };
+        let (captured, (top, differences, blocked)) = capture::capture_with(&plan, |walk, built| {
+            let differences = difference::compare(walk, built, stored, reader)?;
+            let blocked = blocked_by(walk, &differences);
+            let folder = &walk.folders[0];
+            let top = Top { is_empty: folder.entry_count == 0 && !folder.has_kept };
+            Ok((top, differences, blocked))
+        })?;
+        let is_equal = differences.list.is_empty() && !differences.is_doubtful;
+        if let Some(cache) = captured.cache.filter(|_| is_equal) {
+            self.engine.keep_stat_cache(root.path(), cache);
         }
-        // A resumed restore may add to what it made before; anything else in there is not ours.
-        if self.mode == RestoreMode::Empty && changes.iter().any(|change| change.kind != ChangeKind::Added) {
-            return Err(not_empty());
-        }
-        Ok(Comparison { root, scan, changes })
+        Ok((top, differences, captured.findings.leftovers, blocked))
+    }
+
+    /// Leaves out what was not asked for.
+    fn choose(&self, differences: &mut Differences) -> Result<()> {
+        let Some(patterns) = self.patterns else { return Ok(()) };
+        let mut kept = patterns.choose(&differences.list)?;
+        std::mem::swap(&mut differences.list, &mut kept);
+        Ok(())
     }
 
     fn run(&mut self, target: &Path) -> Result<RestoreReport> {
@@ -182,14 +237,18 @@ impl Restore<'_> {
     }
 
     fn run_in(&mut self, target: &Path) -> Result<RestoreReport> {
-        let Comparison { root, scan, changes } = self.compare(target)?;
-        if self.mode == RestoreMode::InPlace && changes.is_empty() && scan.leftovers.is_empty() {
+        let Comparison { root, differences, leftovers, blocked } = self.compare(target)?;
+        if self.mode == RestoreMode::InPlace && differences.list.is_empty() && leftovers.is_empty() {
             // The comparison has just read the target and found it equal; reading it back would say the same.
-            return Ok(report(self.entries, changes, self.tree));
+            return Ok(self.report(&differences));
         }
-        refuse_loss(&root, &scan, &changes)?;
-        let mut stage = Stage::new(&root);
-        for path in &scan.leftovers {
+        if let Some(folder) = blocked {
+            return Err(Error::NotEmpty { path: root.shown(&folder) });
+        }
+        let options = self.stored.object.options;
+        let extras = self.stored.extras.clone();
+        let mut stage = Stage::new(&root, options, &extras, differences.list.len());
+        for path in &leftovers {
             if self.mode == RestoreMode::InPlace || path.as_bytes() != MARKER {
                 stage.remove_tree(path.as_bytes())?;
             }
@@ -197,75 +256,134 @@ impl Restore<'_> {
         if self.mode == RestoreMode::Empty {
             stage.write_marker(MARKER)?;
         }
-        if let Err(error) = stage.prepare(&mut self.reader, self.entries, &changes) {
+        if let Err(error) = stage.prepare(&self.reader, &differences.list) {
             stage.abandon();
-            if self.mode == RestoreMode::Empty && scan.leftovers.is_empty() {
+            if self.mode == RestoreMode::Empty && leftovers.is_empty() {
                 let _ = stage.remove_tree(MARKER);
             }
             return Err(error);
         }
-        let applied = stage.apply(&changes);
+        let applied = stage.apply(&differences.list);
         stage.abandon();
         applied?;
-        self.read_back(&root)?;
-        stage.sync(&changes)?;
+        if let Some(path) = stage.first_disturbed(&differences.list)? {
+            return Err(Error::NotRestored { target: root.path().to_owned(), path: path.to_string() });
+        }
+        if self.mode == RestoreMode::Empty && self.patterns.is_none() {
+            self.read_back(&root, &stage)?;
+        }
+        stage.sync(&differences.list)?;
         if self.mode == RestoreMode::Empty {
             stage.remove_tree(MARKER)?;
         }
-        Ok(report(self.entries, changes, self.tree))
+        Ok(self.report(&differences))
     }
 
-    /// The target as it is now must be the checkpoint's tree.
-    fn read_back(&self, root: &Root) -> Result<()> {
-        let scan = scan(root, &self.rules, &self.engine.excluded())?;
-        let known = self.engine.stat_cache(root.path());
-        let present = capture::capture(root, &scan, &known, &|path| self.rules.is_wanted(path), None)?;
-        let found = present.tree.clone().build(&mut |_, _| Ok(()))?;
-        if found != self.tree {
-            let differences = diff_entries(&present.tree.entries()?, self.entries);
-            let path =
-                differences.first().map_or_else(|| "an entry".to_owned(), |change| change.path.to_string());
+    /// The target as it is now must be the checkpoint's tree. What was just written, each byte of it checked, is not read
+    /// again as long as nobody has touched it since.
+    fn read_back(&mut self, root: &Root, stage: &Stage<'_>) -> Result<()> {
+        let device = root.identity()?.0;
+        let known = cache_of(&stage.take_written(), device);
+        let options = self.stored.object.options;
+        let excluded = self.engine.excluded();
+        let rules;
+        let source: &dyn RuleSource = if options.include_ignored {
+            self.engine.rules(options)
+        } else {
+            rules = StoredRules::read(&mut self.reader, &self.stored)?;
+            &rules
+        };
+        let walk = WalkPlan {
+            root,
+            rules: source,
+            options,
+            excluded: &excluded,
+            cache: &known,
+            chunking: self.engine.header.chunking,
+            sink: None,
+            cache_is_stored: true,
+        };
+        let plan = CapturePlan { walk, is_wanted: &|path| source.is_wanted(path) };
+        let (stored, reader) = (&self.stored, &mut self.reader);
+        let (captured, first) = capture::capture_with(&plan, |walk, built| {
+            if built.tree == stored.tree {
+                return Ok(None);
+            }
+            let differences = difference::compare(walk, built, stored, reader)?;
+            let first = differences.list.first().map(|difference| difference.path.to_string());
+            Ok(Some(first.unwrap_or_else(|| "an entry".to_owned())))
+        })?;
+        if let Some(path) = first {
             return Err(Error::NotRestored { target: root.path().to_owned(), path });
         }
-        if *known != present.cache {
-            self.engine.keep_stat_cache(root.path(), present.cache);
+        if let Some(cache) = captured.cache {
+            self.engine.keep_stat_cache(root.path(), cache);
         }
         Ok(())
     }
+
+    fn report(&self, differences: &Differences) -> RestoreReport {
+        RestoreReport {
+            changes: differences.list.iter().map(Difference::change).collect(),
+            unchanged: differences.unchanged,
+            tree: self.stored.tree,
+        }
+    }
+}
+
+/// What matters about the target itself.
+struct Top {
+    is_empty: bool,
 }
 
 /// A folder that must give way to something else may hold nothing that is ignored or left alone: it could not be
 /// brought back.
-fn refuse_loss(root: &Root, scan: &Scan, changes: &[Change]) -> Result<()> {
-    for change in changes.iter().filter(|change| change.kind == ChangeKind::KindChanged) {
-        let path = change.path.as_bytes();
+fn blocked_by(walk: &Walk<'_>, differences: &Differences) -> Option<Vec<u8>> {
+    let giving_way = differences.list.iter().filter(|difference| replaces_folder(difference));
+    for difference in giving_way {
+        debug_assert_eq!(difference.change().kind, ChangeKind::KindChanged);
+        let path = difference.path.as_bytes();
         let inside = |folder: &[u8]| {
             folder == path || folder.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/"))
         };
-        let held = scan.folders.iter().find(|(folder, content)| inside(folder) && !content.kept.is_empty());
-        if let Some((folder, _)) = held {
-            return Err(Error::NotEmpty { path: root.shown(folder) });
+        let held = walk.folders.iter().find(|folder| folder.has_kept && inside(&folder.path));
+        if let Some(folder) = held {
+            return Some(folder.path.clone());
         }
     }
-    Ok(())
+    None
 }
 
-fn report(entries: &[Entry], changes: Vec<Change>, tree: Digest) -> RestoreReport {
-    let rewritten = changes.iter().filter(|change| change.kind != ChangeKind::Removed).count();
-    RestoreReport { unchanged: (entries.len() - rewritten) as u64, changes, tree }
-}
-
-/// The entries below a folder of a sorted list.
-pub(crate) fn below<'a>(entries: &'a [Entry], folder: &EntryPath) -> &'a [Entry] {
-    let first = [folder.as_bytes(), b"/"].concat();
-    // The byte after the separator bounds everything that starts with it.
-    let end = [folder.as_bytes(), b"0"].concat();
-    let from = entries.partition_point(|entry| entry.path.as_bytes() < first.as_slice());
-    let to = entries.partition_point(|entry| entry.path.as_bytes() < end.as_slice());
-    &entries[from..to]
-}
-
-/// The name of the n-th thing that is written aside.
-pub(crate) fn staging_name(number: u64) -> Vec<u8> {
-    [STAGING_PREFIX, number.to_string().as_bytes()].concat()
+/// A cache of the files that were just written.
+fn cache_of(written: &BTreeMap<EntryPath, (FileStat, Digest)>, device: u64) -> StatCache {
+    let now = Stamp::now();
+    let mut folders: BTreeMap<&[u8], Vec<(&[u8], FileStat, Digest)>> = BTreeMap::new();
+    for (path, (stat, digest)) in written {
+        let (folder, name) = split(path.as_bytes());
+        folders.entry(folder).or_default().push((name, *stat, *digest));
+    }
+    let seen: Vec<(&[u8], SeenWriter)> = folders
+        .into_iter()
+        .map(|(folder, mut files)| {
+            files.sort_unstable_by(|left, right| left.0.cmp(right.0));
+            let mut writer = SeenWriter::default();
+            for (name, stat, digest) in files {
+                let is_trusted = stat.changed < now && stat.modified < now;
+                writer.push(&Seen { name, kind: SeenKind::File { stat, digest, is_trusted } });
+            }
+            (folder, writer)
+        })
+        .collect();
+    let folders = seen.iter().map(|(path, writer)| CachedFolder {
+        path,
+        device,
+        // No folder has this mode, so that what has no page is never taken as unchanged.
+        mode: u32::from(u16::MAX),
+        has_kept: false,
+        is_hollow: false,
+        page: Digest::from_bytes([0; 32]),
+        entry_count: writer.count,
+        entries: &writer.bytes,
+    });
+    StatCache::new(None, folders, 0)
 }

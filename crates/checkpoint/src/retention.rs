@@ -55,8 +55,17 @@ pub fn surplus(
         let reason = "at least one checkpoint must be kept".to_owned();
         return Err(Error::Invalid { argument: "keep", reason });
     }
+    let candidates = listed.iter().map(|checkpoint| (checkpoint.id, checkpoint.pinned.is_some()));
+    Ok(surplus_of(candidates, keep, protected))
+}
+
+/// The same over ids and whether they are pinned.
+pub(crate) fn surplus_of(
+    listed: impl ExactSizeIterator<Item = (CheckpointId, bool)>,
+    keep: u64,
+    protected: &BTreeSet<CheckpointId>,
+) -> Vec<CheckpointId> {
     let excess = listed.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
-    let removable =
-        listed.iter().filter(|checkpoint| checkpoint.pinned.is_none() && !protected.contains(&checkpoint.id));
-    Ok(removable.take(excess).map(|checkpoint| checkpoint.id).collect())
+    let removable = listed.filter(|(id, is_pinned)| !is_pinned && !protected.contains(id));
+    removable.take(excess).map(|(id, _)| id).collect()
 }

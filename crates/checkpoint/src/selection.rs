@@ -52,7 +52,7 @@ pub fn diff_entries(before: &[Entry], after: &[Entry]) -> Vec<Change> {
 }
 
 /// The change of one entry, if there is any.
-fn change_between(before: Option<&Entry>, after: Option<&Entry>) -> Option<Change> {
+pub(crate) fn change_between(before: Option<&Entry>, after: Option<&Entry>) -> Option<Change> {
     let kind = match (before.map(|entry| &entry.kind), after.map(|entry| &entry.kind)) {
         (Some(left), Some(right)) if left == right => return None,
         (None, None) => return None,
@@ -62,6 +62,7 @@ fn change_between(before: Option<&Entry>, after: Option<&Entry>) -> Option<Chang
             if left == right { ChangeKind::ModeChanged } else { ChangeKind::Modified }
         }
         (Some(EntryKind::Symlink { .. }), Some(EntryKind::Symlink { .. })) => ChangeKind::Modified,
+        (Some(EntryKind::Directory { .. }), Some(EntryKind::Directory { .. })) => ChangeKind::ModeChanged,
         _ => ChangeKind::KindChanged,
     };
     let size = |entry: Option<&Entry>| match entry.map(|entry| &entry.kind) {

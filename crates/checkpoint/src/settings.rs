@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fastcdc::v2020::FastCDC;
 use serde::{Deserialize, Serialize};
 
 /// Section `safety.checkpoints` of the settings.
@@ -28,6 +29,33 @@ pub struct CheckpointSettings {
     /// Whether new objects are compressed. Default true: sources shrink to a third at little cost. Also `compression`.
     #[serde(alias = "compression")]
     pub compression_enabled: bool,
+    /// Whether files that `.gitignore` and `.evosealignore` exclude are captured, and repositories inside the workspace with
+    /// their `.git`; the workspace's own `.git` never is. Default false: build outputs are large and can be made again.
+    pub include_ignored: bool,
+    /// Whether times of modification are captured and restored. Default false: a file that is rewritten gets a new time, so
+    /// that build tools notice.
+    pub keep_mtimes: bool,
+    /// Whether extended attributes are captured and restored. Default false: few trees have any that mean something.
+    pub keep_xattrs: bool,
+}
+
+impl CheckpointSettings {
+    /// What of a workspace is captured.
+    pub(crate) fn capture_options(&self) -> CaptureOptions {
+        CaptureOptions {
+            include_ignored: self.include_ignored,
+            keep_mtimes: self.keep_mtimes,
+            keep_xattrs: self.keep_xattrs,
+        }
+    }
+}
+
+/// What of a workspace is captured beyond kinds, contents and rights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CaptureOptions {
+    pub(crate) include_ignored: bool,
+    pub(crate) keep_mtimes: bool,
+    pub(crate) keep_xattrs: bool,
 }
 
 impl Default for CheckpointSettings {
@@ -37,6 +65,9 @@ impl Default for CheckpointSettings {
             max_checkpoints: 50,
             auto_cleanup: true,
             compression_enabled: true,
+            include_ignored: false,
+            keep_mtimes: false,
+            keep_xattrs: false,
         }
     }
 }
@@ -54,6 +85,16 @@ impl Chunking {
     /// Small enough that an edit of a large file stores about a megabyte, large enough that lists of chunks stay short.
     pub(crate) const STANDARD: Self =
         Self { size_bytes_min: 64 << 10, size_bytes_avg: 256 << 10, size_bytes_max: 1 << 20 };
+
+    /// Cuts `bytes` by content.
+    pub(crate) fn cutter<'a>(&self, bytes: &'a [u8]) -> FastCDC<'a> {
+        FastCDC::new(
+            bytes,
+            self.size_bytes_min as usize,
+            self.size_bytes_avg as usize,
+            self.size_bytes_max as usize,
+        )
+    }
 
     /// Whether the chunker takes these numbers and every chunk fits into a block.
     pub(crate) fn is_valid(self) -> bool {

@@ -93,10 +93,10 @@ pub enum EntryKind {
     File {
         /// Size in bytes.
         size_bytes: u64,
-        /// Digest of the content.
+        /// Digest of its bytes; of a file above 1 MiB, that of the list of its chunks.
         digest: Digest,
-        /// Whether its owner may execute it.
-        executable: bool,
+        /// Its rights, as in `chmod`: read, write and execute for owner, group and others, and the sticky bit.
+        mode: u32,
     },
     /// A symbolic link and the bytes of its target, which need not exist.
     Symlink {
@@ -104,7 +104,22 @@ pub enum EntryKind {
         target: Vec<u8>,
     },
     /// A directory. Listed even where it has entries, so that empty ones are kept.
-    Directory,
+    Directory {
+        /// Its rights, as in `chmod`, with the sticky and the set-group bit.
+        mode: u32,
+    },
+}
+
+impl EntryKind {
+    /// Whether it is a file that its owner may execute.
+    pub fn is_executable(&self) -> bool {
+        matches!(self, Self::File { mode, .. } if mode & 0o100 != 0)
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory { .. })
+    }
 }
 
 /// A checkpoint that has been captured and may not be durable yet.
@@ -166,6 +181,8 @@ pub struct CaptureStats {
     pub bytes_stored: u64,
     /// Entries that cannot be captured (sockets, pipes, devices) and were passed over.
     pub skipped: Vec<EntryPath>,
+    /// Files whose set-user or set-group bit was not captured: whoever restored it would lend their own rights.
+    pub lending: Vec<EntryPath>,
 }
 
 /// How a restore treats what it finds in the target.
@@ -201,6 +218,41 @@ pub struct VerifyReport {
     pub bytes_checked: u64,
     /// Everything that is wrong, with what it touches.
     pub damage: Vec<Damage>,
+}
+
+/// How deep a verification looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyDepth {
+    /// The structure: header, log, indexes, records and directory pages, and that everything they name is there. No file
+    /// content is read.
+    Quick,
+    /// Every byte.
+    Full,
+}
+
+/// What healing did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealReport {
+    /// Damaged or missing objects that were stored again.
+    pub objects_healed: u64,
+    /// What was wrong before.
+    pub before: VerifyReport,
+    /// What is wrong still.
+    pub after: VerifyReport,
+}
+
+/// What a collection of garbage did, or would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GarbageReport {
+    /// Bytes of storage that came back; of a plan, an estimate.
+    pub bytes_freed: u64,
+    /// Packs that nobody needed.
+    pub packs_removed: u64,
+    /// Packs whose needed part was copied, because too much of them was waste.
+    pub packs_rewritten: u64,
+    /// Bytes that were copied for that, before compression.
+    pub bytes_rewritten: u64,
 }
 
 /// One damaged or missing object and what suffers from it.

@@ -1,17 +1,23 @@
-//! Reading everything, and saying what is damaged and what that costs.
+//! Reading everything, and saying what is damaged and what that costs; and healing it from a workspace.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use evoseal_types::{CheckpointId, Digest, EntryPath};
 
-use crate::catalog::{self, CATALOG, HEADER};
+use crate::capture::{self, CapturePlan};
+use crate::catalog::{self, CATALOG, CatalogEntry, Commit, HEADER};
 use crate::engine::{Engine, Snapshot};
+use crate::extras::{Extras, TreeObject};
 use crate::frame::Copies;
-use crate::objects::Reader;
-use crate::pack::{ObjectKey, ObjectKind, check_header, object_name};
-use crate::page::{self, PageNode};
-use crate::store::{Damage, VerifyReport};
+use crate::objects::{OpenPack, Reader};
+use crate::pack::{self, ObjectKey, ObjectKind, object_name};
+use crate::page::PageNode;
+use crate::stat_cache::StatCache;
+use crate::store::{Damage, HealReport, VerifyDepth, VerifyReport};
+use crate::tree::read_page;
+use crate::walk::WalkPlan;
 use crate::workspace::join;
 use crate::{Error, Result, record};
 
@@ -38,38 +44,64 @@ impl Findings {
     }
 }
 
-/// What is known about the objects of a store after every pack was read.
+/// What is known about the objects of a store after every pack was looked at.
 #[derive(Debug, Default)]
 struct Condition {
     /// Objects whose copy is damaged, with the pack that holds it.
     bad: HashMap<ObjectKey, String>,
     /// A pack whose index cannot be read: whatever is missing may have been in it.
     unreadable: Option<String>,
+    /// Objects that are needed and not there.
+    missing: HashSet<ObjectKey>,
 }
 
 impl Engine {
-    /// Reads everything that the given checkpoints need; all packs if none is given.
-    pub(crate) fn verify(&self, ids: &[CheckpointId]) -> Result<VerifyReport> {
+    /// Looks at everything that the given checkpoints need; at all packs if none is given.
+    pub(crate) fn verify(&self, ids: &[CheckpointId], depth: VerifyDepth) -> Result<VerifyReport> {
+        let (report, condition) = self.examine(ids, depth)?;
+        let found = condition.bad.into_keys().chain(condition.missing);
+        let mut state = self.state();
+        let distrusted: HashSet<ObjectKey> = state.distrusted.iter().copied().chain(found).collect();
+        state.distrusted = Arc::new(distrusted);
+        Ok(report)
+    }
+
+    fn examine(&self, ids: &[CheckpointId], depth: VerifyDepth) -> Result<(VerifyReport, Condition)> {
         let snapshot = self.snapshot()?;
         let mut report = VerifyReport::default();
         let mut findings = Findings::default();
         self.verify_roots(&mut findings, &mut report)?;
-        let chosen: Vec<CheckpointId> = if ids.is_empty() {
-            snapshot.catalog.checkpoints.iter().map(|entry| entry.id).collect()
+        let chosen: Vec<&CatalogEntry> = if ids.is_empty() {
+            snapshot.catalog.checkpoints.iter().collect()
         } else {
-            ids.iter().map(|id| snapshot.catalog.entry(*id).map(|entry| entry.id)).collect::<Result<_>>()?
+            ids.iter().map(|id| snapshot.catalog.entry(*id)).collect::<Result<_>>()?
         };
-        let condition = self.verify_packs(&snapshot, &mut findings, &mut report)?;
-        for id in chosen {
-            report.checkpoints_checked += 1;
-            let mut walk =
-                Walk { reader: self.reader(&snapshot), condition: &condition, findings: &mut findings, id };
-            walk.checkpoint(&snapshot)?;
+        let mut condition = self.verify_packs(&snapshot, depth, &mut findings, &mut report)?;
+        report.checkpoints_checked = chosen.len() as u64;
+        // Once for all checkpoints together; only where something is wrong each one is followed by itself, to name it.
+        let mut survey = Walk {
+            reader: self.reader(&snapshot),
+            condition: &mut condition,
+            findings: &mut findings,
+            blames: None,
+            seen: HashSet::new(),
+            is_good: true,
+        };
+        for entry in &chosen {
+            survey.checkpoint(entry)?;
         }
-        if !condition.bad.is_empty() {
-            let mut state = self.state();
-            let bad = condition.bad.keys().copied();
-            state.distrusted = Arc::new(state.distrusted.iter().copied().chain(bad).collect());
+        if !survey.is_good {
+            for entry in &chosen {
+                let mut walk = Walk {
+                    reader: self.reader(&snapshot),
+                    condition: &mut condition,
+                    findings: &mut findings,
+                    blames: Some(entry.id),
+                    seen: HashSet::new(),
+                    is_good: true,
+                };
+                walk.checkpoint(entry)?;
+            }
         }
         let is_all = ids.is_empty();
         report.damage = findings
@@ -83,19 +115,19 @@ impl Engine {
                 paths: finding.paths.into_iter().collect(),
             })
             .collect();
-        Ok(report)
+        Ok((report, condition))
     }
 
-    /// Header and catalogue are kept twice: one damaged copy costs nothing, but must be known.
+    /// Header and log are kept so that one damaged copy costs nothing, but it must be known.
     fn verify_roots(&self, findings: &mut Findings, report: &mut VerifyReport) -> Result<()> {
         report.objects_checked += 2;
         if let Some((_, Copies::One { problem })) = catalog::open(&*self.backend)? {
             findings.at(HEADER, &problem);
         }
-        let loaded = catalog::load(&*self.backend)?;
+        let loaded = catalog::load(&*self.backend, None)?;
         report.bytes_checked += loaded.size_bytes();
-        if let Copies::One { problem } = loaded.copies {
-            findings.at(CATALOG, &problem);
+        if !loaded.problems.is_empty() {
+            findings.at(CATALOG, &loaded.problems.join("; "));
         }
         Ok(())
     }
@@ -103,6 +135,7 @@ impl Engine {
     fn verify_packs(
         &self,
         snapshot: &Snapshot,
+        depth: VerifyDepth,
         findings: &mut Findings,
         report: &mut VerifyReport,
     ) -> Result<Condition> {
@@ -112,40 +145,66 @@ impl Engine {
             findings.at(&name, problem);
             condition.unreadable.get_or_insert(name);
         }
-        for (number, pack) in (0_u32..).zip(snapshot.index.packs()) {
-            let name = object_name(pack.entry.digest);
-            let bytes = match self.backend.get(&name) {
-                Ok(bytes) => bytes,
-                Err(Error::NotFound { .. }) => Vec::new(),
-                Err(error) => return Err(error),
-            };
-            report.objects_checked += 1;
-            report.bytes_checked += bytes.len() as u64;
-            if bytes.len() as u64 != pack.entry.size_bytes {
-                findings.at(&name, &format!("it has {} bytes, not {}", bytes.len(), pack.entry.size_bytes));
-            } else if let Err(error) = check_header(&name, &bytes) {
-                findings.at(&name, &problem_of(error));
+        for (number, pack) in snapshot.index.packs().iter().enumerate() {
+            let mut found = self.verify_pack(pack, depth, report)?;
+            if depth == VerifyDepth::Full {
+                report.bytes_checked += pack.entry.size_bytes;
             }
-            let raw: Vec<Result<Vec<u8>>> = pack
+            let name = pack.index.name();
+            for problem in found.problems.drain(..) {
+                findings.at(name, &problem);
+            }
+            for key in found.bad {
+                // Another pack may hold a good copy, which is then the one that is read.
+                if snapshot.index.locate(key)?.is_some_and(|location| location.pack == number) {
+                    condition.bad.insert(key, name.to_owned());
+                }
+            }
+        }
+        Ok(condition)
+    }
+
+    fn verify_pack(
+        &self,
+        pack: &OpenPack,
+        depth: VerifyDepth,
+        report: &mut VerifyReport,
+    ) -> Result<PackCondition> {
+        let mut found = PackCondition::default();
+        let name = pack.index.name();
+        let header = pack.read(&*self.backend, 0..pack::HEADER_LEN as u64);
+        match header.and_then(|bytes| pack::check_header(name, &bytes)) {
+            Ok(()) => {}
+            Err(error @ Error::Damaged { .. }) => found.problems.push(problem_of(error)),
+            Err(error) => return Err(error),
+        }
+        if !pack.index.is_sorted() {
+            found.problems.push("its index is not in order".to_owned());
+        }
+        let mut by_block: BTreeMap<u32, Vec<pack::PackedObject>> = BTreeMap::new();
+        for object in pack.index.objects() {
+            match object {
+                Ok(object) => by_block.entry(object.block).or_default().push(object),
+                Err(error) => found.problems.push(problem_of(error)),
+            }
+        }
+        if depth == VerifyDepth::Quick {
+            return Ok(found);
+        }
+        for (number, objects) in by_block {
+            let raw = pack
                 .index
-                .blocks
-                .iter()
-                .map(|block| {
-                    let range = block.range();
-                    let stored = usize::try_from(range.start)
-                        .ok()
-                        .zip(usize::try_from(range.end).ok())
-                        .and_then(|(start, end)| bytes.get(start..end))
-                        .unwrap_or_default();
-                    block.unpack(&name, stored.to_vec())
-                })
-                .collect();
-            for object in &pack.index.objects {
+                .block(number)
+                .and_then(|block| block.unpack(name, pack.read(&*self.backend, block.range())?));
+            for object in objects {
+                report.objects_checked += 1;
                 let (start, len) = (object.offset as usize, object.len as usize);
-                let problem = match &raw[object.block as usize] {
+                let problem = match &raw {
                     Ok(raw) => {
-                        let is_right = object.key.kind == ObjectKind::Recipe
-                            || Digest::of(&raw[start..start + len]) == object.key.digest;
+                        let bytes = raw.get(start..start + len);
+                        let is_right = bytes.is_some_and(|bytes| {
+                            !object.key.kind.is_named_by_its_bytes() || Digest::of(bytes) == object.key.digest
+                        });
                         if is_right {
                             continue;
                         }
@@ -154,15 +213,55 @@ impl Engine {
                     Err(Error::Damaged { problem, .. }) => problem.clone(),
                     Err(error) => error.to_string(),
                 };
-                findings.at(&name, &problem);
-                // Another pack may hold a good copy, which is then the one that is read.
-                if snapshot.index.locate(object.key).is_some_and(|found| found.pack == number) {
-                    condition.bad.insert(object.key, name.clone());
-                }
+                found.problems.push(problem);
+                found.bad.push(object.key);
             }
         }
-        Ok(condition)
+        Ok(found)
     }
+
+    /// Stores again what is damaged or missing and what the workspace still holds. Nothing else is stored, and no
+    /// checkpoint is made.
+    pub(crate) fn heal(&self, workspace: &Path) -> Result<HealReport> {
+        let lock = self.backend.lock(crate::LockMode::Shared)?;
+        let (before, condition) = self.examine(&[], VerifyDepth::Full)?;
+        let wanted: HashSet<ObjectKey> = condition.bad.keys().copied().chain(condition.missing).collect();
+        let mut report = HealReport { objects_healed: 0, before, after: VerifyReport::default() };
+        if !wanted.is_empty() {
+            let root = self.open_workspace(workspace)?;
+            let sink = self.sink(self.load()?.catalog).healing(wanted.clone());
+            let excluded = self.excluded();
+            let options = self.settings.capture_options();
+            let nothing = StatCache::default();
+            let walk = WalkPlan {
+                root: &root,
+                rules: self.rules(options),
+                options,
+                excluded: &excluded,
+                cache: &nothing,
+                chunking: self.header.chunking,
+                sink: Some(&sink),
+                cache_is_stored: false,
+            };
+            capture::capture(&CapturePlan { walk, is_wanted: &|_| false })?;
+            let (written, _) = sink.finish(false)?;
+            report.objects_healed = written.objects_new;
+            if !written.packs.is_empty() {
+                let packs: Vec<_> = written.packs.iter().map(|pack| pack.entry).collect();
+                self.change(None, |_| Ok(((), Some(Commit { packs: packs.clone(), ..Commit::default() }))))?;
+            }
+        }
+        drop(lock);
+        report.after = self.verify(&[], VerifyDepth::Full)?;
+        Ok(report)
+    }
+}
+
+/// What is wrong with one pack.
+#[derive(Debug, Default)]
+struct PackCondition {
+    problems: Vec<String>,
+    bad: Vec<ObjectKey>,
 }
 
 fn problem_of(error: Error) -> String {
@@ -172,53 +271,75 @@ fn problem_of(error: Error) -> String {
     }
 }
 
-/// Follows one checkpoint to everything that it needs.
+/// Follows checkpoints to everything that they need.
 struct Walk<'a> {
     reader: Reader,
-    condition: &'a Condition,
+    condition: &'a mut Condition,
     findings: &'a mut Findings,
-    id: CheckpointId,
+    /// The checkpoint that findings are put down to.
+    blames: Option<CheckpointId>,
+    /// Pages that were followed already; with their place while a checkpoint is to be blamed.
+    seen: HashSet<(Vec<u8>, Digest)>,
+    is_good: bool,
 }
 
 impl Walk<'_> {
-    fn checkpoint(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let entry = snapshot.catalog.entry(self.id)?;
-        if entry.record.is_none() && !self.is_good(ObjectKind::Metadata, entry.id.digest(), None)? {
+    fn checkpoint(&mut self, entry: &CatalogEntry) -> Result<()> {
+        if self.metadata_is_good(entry.id.digest(), None)? {
+            let opened = self
+                .reader
+                .metadata(entry.id.digest())
+                .and_then(|bytes| record::open(entry.id, &bytes, None));
+            if let Err(error) = opened.and_then(|record| {
+                if record.tree == entry.tree { Ok(()) } else { Err(crate::objects::missing(entry.tree)) }
+            }) {
+                self.blame(CATALOG, &error.to_string(), None);
+            }
+        }
+        if !self.metadata_is_good(entry.tree, None)? {
             return Ok(());
         }
-        let opened = match &entry.record {
-            Some(bytes) => record::open(entry.id, bytes, None),
-            None => {
-                self.reader.metadata(entry.id.digest()).and_then(|bytes| record::open(entry.id, &bytes, None))
-            }
-        };
-        if let Err(error) = opened {
-            self.findings.at(CATALOG, &error.to_string()).checkpoints.insert(self.id);
+        let object = format!("tree {}", entry.tree);
+        let tree =
+            match self.reader.metadata(entry.tree).and_then(|bytes| TreeObject::decode(&object, &bytes)) {
+                Ok(tree) => tree,
+                Err(error) => return self.refuse(error, None),
+            };
+        if let Some(extras) = tree.and_then(|tree| tree.extras)
+            && self.metadata_is_good(extras, None)?
+            && let Err(error) =
+                self.reader.metadata(extras).and_then(|bytes| Extras::decode("extras", &bytes))
+        {
+            self.refuse(error, None)?;
         }
-        let mut pending = vec![(Vec::new(), entry.tree)];
+        self.pages(tree.map_or(entry.tree, |tree| tree.page))
+    }
+
+    fn pages(&mut self, root: Digest) -> Result<()> {
+        let mut pending = vec![(Vec::new(), root)];
         while let Some((folder, digest)) = pending.pop() {
-            let path = EntryPath::new(&folder).ok();
-            if !self.is_good(ObjectKind::Metadata, digest, path.as_ref())? {
+            let place = if self.blames.is_some() { folder.clone() } else { Vec::new() };
+            if !self.seen.insert((place, digest)) {
                 continue;
             }
-            let object = format!("page {digest}");
-            let entries = match self.reader.metadata(digest).and_then(|bytes| page::decode(&object, &bytes)) {
+            let path = EntryPath::new(&folder).ok();
+            if !self.metadata_is_good(digest, path.as_ref())? {
+                continue;
+            }
+            let entries = match read_page(&mut self.reader, &folder, digest) {
                 Ok(entries) => entries,
-                Err(Error::Damaged { object, problem }) => {
-                    self.blame(&object, &problem, path.as_ref());
+                Err(error) => {
+                    self.refuse(error, path.as_ref())?;
                     continue;
                 }
-                Err(error) => return Err(error),
             };
             for entry in entries {
                 let full = join(&folder, &entry.name);
                 match entry.node {
-                    PageNode::Directory { page } => pending.push((full, page)),
+                    PageNode::Directory { page, .. } => pending.push((full, page)),
                     PageNode::File { size_bytes, digest, .. } => {
                         let path = EntryPath::new(&full).ok();
-                        if self.is_good(ObjectKind::Content, digest, path.as_ref())? {
-                            self.check_size(digest, size_bytes, path.as_ref())?;
-                        }
+                        self.content(digest, size_bytes, path.as_ref())?;
                     }
                     PageNode::Symlink { .. } => {}
                 }
@@ -227,53 +348,81 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether an object and all that it is made of are there and undamaged.
-    fn is_good(&mut self, kind: ObjectKind, digest: Digest, path: Option<&EntryPath>) -> Result<bool> {
-        let parts = match self.reader.parts(kind, digest) {
+    fn metadata_is_good(&mut self, digest: Digest, path: Option<&EntryPath>) -> Result<bool> {
+        match self.reader.metadata_parts(digest) {
+            Ok(parts) => self.all_good(parts, path),
+            Err(Error::Damaged { .. }) => {
+                let key = ObjectKey { digest, kind: ObjectKind::Metadata };
+                self.all_good(vec![key], path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn content(&mut self, digest: Digest, size_bytes: u64, path: Option<&EntryPath>) -> Result<()> {
+        let parts = match self.reader.content_parts(digest, size_bytes) {
             Ok(parts) => parts,
-            Err(Error::Damaged { object, problem }) => {
-                self.blame(&object, &problem, path);
-                return Ok(false);
+            // The list of chunks itself: what is wrong with it is known, or it does not add up to the file.
+            Err(error @ Error::Damaged { .. }) => {
+                let list = ObjectKey { digest, kind: ObjectKind::Recipe };
+                if self.all_good(vec![list], path)? {
+                    self.refuse(error, path)?;
+                }
+                return Ok(());
             }
             Err(error) => return Err(error),
         };
+        let is_small = parts.len() == 1 && parts[0].kind == ObjectKind::Content;
+        if !self.all_good(parts, path)? || !is_small {
+            return Ok(());
+        }
+        let key = ObjectKey { digest, kind: ObjectKind::Content };
+        let found = self.reader.index.locate(key)?.map_or(0, |location| u64::from(location.object.len));
+        if found != size_bytes {
+            self.blame(
+                &format!("content {digest}"),
+                &format!("it has {found} bytes, not {size_bytes}"),
+                path,
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether all objects are there and undamaged.
+    fn all_good(&mut self, parts: Vec<ObjectKey>, path: Option<&EntryPath>) -> Result<bool> {
         let mut is_good = true;
         for part in parts {
             if let Some(pack) = self.condition.bad.get(&part) {
                 self.blame(&pack.clone(), "", path);
                 is_good = false;
-            } else if self.reader.index.locate(part).is_none() {
-                self.blame(&format!("object {}", part.digest), "it is missing", path);
+            } else if self.reader.index.locate(part)?.is_none() {
+                self.condition.missing.insert(part);
+                // What an unreadable pack held is not known, so what is missing is put down to it.
+                let object =
+                    self.condition.unreadable.clone().unwrap_or_else(|| format!("object {}", part.digest));
+                self.blame(&object, "it is missing", path);
                 is_good = false;
             }
         }
         Ok(is_good)
     }
 
-    /// A list of chunks has no digest of its own: the content that it describes is put together and hashed.
-    fn check_size(&mut self, digest: Digest, size_bytes: u64, path: Option<&EntryPath>) -> Result<()> {
-        let whole = ObjectKey { kind: ObjectKind::Content, digest };
-        let problem = match self.reader.index.object_len(whole) {
-            Some(length) if u64::from(length) == size_bytes => None,
-            Some(length) => Some(format!("it has {length} bytes, not {size_bytes}")),
-            None => match self.reader.stream(digest, Some(size_bytes), &mut |_| Ok(())) {
-                Ok(()) => None,
-                Err(Error::Damaged { problem, .. }) => Some(problem),
-                Err(error) => return Err(error),
-            },
-        };
-        if let Some(problem) = problem {
-            self.blame(&format!("content {digest}"), &problem, path);
+    fn refuse(&mut self, error: Error, path: Option<&EntryPath>) -> Result<()> {
+        match error {
+            Error::Damaged { object, problem } => {
+                self.blame(&object, &problem, path);
+                Ok(())
+            }
+            other => Err(other),
         }
-        Ok(())
     }
 
     fn blame(&mut self, object: &str, problem: &str, path: Option<&EntryPath>) {
-        // What an unreadable pack held is not known, so what is missing is put down to it.
-        let is_missing = object.starts_with("object ");
-        let pack = self.condition.unreadable.as_deref().filter(|_| is_missing);
-        let finding = self.findings.at(pack.unwrap_or(object), problem);
-        finding.checkpoints.insert(self.id);
-        finding.paths.extend(path.cloned());
+        self.is_good = false;
+        if let Some(id) = self.blames {
+            let finding = self.findings.at(object, problem);
+            finding.checkpoints.insert(id);
+            finding.paths.extend(path.cloned());
+        }
     }
 }

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use evoseal_types::EntryPath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
 use rustix::io::Errno;
 
 use crate::local::io_error;
+use crate::page::FILE_MODE_MASK;
 use crate::{Error, Result};
 
 /// How often one opening is tried while renames elsewhere disturb it.
@@ -32,6 +32,7 @@ pub(crate) struct FileStat {
     pub(crate) modified: Stamp,
     pub(crate) changed: Stamp,
     pub(crate) mode: u32,
+    pub(crate) is_linked: bool,
 }
 
 /// A time of the file system: seconds and nanoseconds, which no 64-bit count of nanoseconds could hold for every year.
@@ -63,11 +64,13 @@ impl FileStat {
             modified: stamp(stat.st_mtime, stat.st_mtime_nsec),
             changed: stamp(stat.st_ctime, stat.st_ctime_nsec),
             mode: stat.st_mode,
+            is_linked: stat.st_nlink > 1,
         }
     }
 
-    pub(crate) fn is_executable(&self) -> bool {
-        self.mode & 0o100 != 0
+    /// The rights that are part of a tree.
+    pub(crate) fn rights(&self) -> u32 {
+        self.mode & FILE_MODE_MASK
     }
 
     pub(crate) fn is_regular(&self) -> bool {
@@ -134,14 +137,6 @@ impl Root {
             fd = openat(&fd, OsStr::from_bytes(part), flags, Mode::empty())?;
         }
         Ok(fd)
-    }
-
-    /// Opens a regular file for reading; anything else that stands there now is refused without being touched.
-    pub(crate) fn file(&self, path: &EntryPath) -> Result<OwnedFd, Errno> {
-        let (folder, name) = split(path.as_bytes());
-        let folder = self.directory(folder)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        openat(folder, OsStr::from_bytes(name), flags, Mode::empty())
     }
 
     /// Writes everything of the root's file system that is not durable yet.

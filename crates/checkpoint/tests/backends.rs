@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use evoseal_checkpoint::conformance::BackendFixture;
-use evoseal_checkpoint::{LocalBackend, MemoryBackend, ObjectBackend};
+use evoseal_checkpoint::{CellState, LocalBackend, MemoryBackend, ObjectBackend};
 
 fn memory_fixture() -> BackendFixture {
     let backend = MemoryBackend::new();
@@ -54,7 +54,7 @@ fn a_half_written_cell_of_a_dead_writer_is_not_seen_and_not_in_the_way() {
     assert!(backend.swap("cell", None, b"whole").expect("writes"));
     std::fs::write(directory.path().join("cells/cell.new"), "half").expect("writes");
     let other = LocalBackend::open(directory.path()).expect("opens");
-    assert_eq!(other.load("cell").expect("reads").as_deref(), Some(b"whole".as_slice()));
-    assert!(other.swap("cell", Some(b"whole"), b"next").expect("writes"));
+    assert_eq!(other.load("cell", 0).expect("reads").expect("written").bytes, b"whole");
+    assert!(other.swap("cell", Some(&CellState::of(b"whole")), b"next").expect("writes"));
     assert!(!directory.path().join("cells/cell.new").exists());
 }

@@ -1,6 +1,7 @@
 //! The conformance suites reject what breaks the contracts: each deliberately wrong implementation fails some case.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -9,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use evoseal_checkpoint::conformance::{BackendFixture, StoreFixture, backend, store};
 use evoseal_checkpoint::{
-    Checkpoint, CheckpointHandle, CheckpointManager, CheckpointStatistics, CheckpointStore, DeleteReport,
-    Entry, LockGuard, LockMode, MemoryBackend, NewCheckpoint, ObjectBackend, ObjectInfo, RestoreMode,
-    RestoreReport, Result, Source, VerifyReport,
+    Cell, CellState, Checkpoint, CheckpointHandle, CheckpointManager, CheckpointStatistics, CheckpointStore,
+    DeleteReport, Entry, LockGuard, LockMode, MemoryBackend, NewCheckpoint, ObjectBackend, ObjectBackendExt,
+    ObjectInfo, ObjectWriter, RestoreMode, RestoreReport, Result, Source, VerifyReport,
 };
 use evoseal_types::{CheckpointId, Digest, EntryPath};
 
@@ -29,9 +30,21 @@ enum BackendFault {
     AcceptsAnyName,
     FailsToDeleteTwice,
     ListsCells,
+    ShowsUnfinishedObjects,
+    KeepsDroppedWriters,
+    KeepsTheLastPieceOnly,
+    ServesDeletedObjects,
+    ComparesLengthsOnly,
+    ComparesEndsOnly,
+    AppendsWithoutComparing,
+    LosesAppends,
+    KeepsTornEnds,
+    CreatesByAppending,
+    IgnoresWhereToReadFrom,
+    ForgetsWhatItAcknowledged,
 }
 
-const BACKEND_FAULTS: [BackendFault; 10] = [
+const BACKEND_FAULTS: [BackendFault; 22] = [
     BackendFault::LosesTheLastWrite,
     BackendFault::ListsWhatWasThereBefore,
     BackendFault::TearsLargeObjects,
@@ -42,15 +55,31 @@ const BACKEND_FAULTS: [BackendFault; 10] = [
     BackendFault::AcceptsAnyName,
     BackendFault::FailsToDeleteTwice,
     BackendFault::ListsCells,
+    BackendFault::ShowsUnfinishedObjects,
+    BackendFault::KeepsDroppedWriters,
+    BackendFault::KeepsTheLastPieceOnly,
+    BackendFault::ServesDeletedObjects,
+    BackendFault::ComparesLengthsOnly,
+    BackendFault::ComparesEndsOnly,
+    BackendFault::AppendsWithoutComparing,
+    BackendFault::LosesAppends,
+    BackendFault::KeepsTornEnds,
+    BackendFault::CreatesByAppending,
+    BackendFault::IgnoresWhereToReadFrom,
+    BackendFault::ForgetsWhatItAcknowledged,
 ];
 
-#[derive(Debug)]
+type NamedBytes = (String, Vec<u8>);
+
+#[derive(Debug, Clone)]
 struct BrokenBackend {
     inner: MemoryBackend,
     fault: BackendFault,
     /// The write that was not done yet, or the listing before the last write.
-    held_back: Mutex<Option<(String, Vec<u8>)>>,
-    stale: Mutex<Vec<ObjectInfo>>,
+    held_back: Arc<Mutex<Option<NamedBytes>>>,
+    stale: Arc<Mutex<Vec<ObjectInfo>>>,
+    /// What was read once.
+    cached: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
 }
 
 impl BrokenBackend {
@@ -58,21 +87,7 @@ impl BrokenBackend {
         Self::over(MemoryBackend::new(), fault)
     }
 
-    fn over(inner: MemoryBackend, fault: BackendFault) -> Self {
-        Self { inner, fault, held_back: Mutex::default(), stale: Mutex::default() }
-    }
-}
-
-impl ObjectBackend for BrokenBackend {
-    fn name(&self) -> &'static str {
-        self.inner.name()
-    }
-
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    fn store(&self, name: &str, bytes: &[u8]) -> Result<()> {
         *self.stale.lock().unwrap() = self.inner.list("")?;
         match self.fault {
             BackendFault::LosesTheLastWrite => {
@@ -89,6 +104,78 @@ impl ObjectBackend for BrokenBackend {
         }
     }
 
+    /// The state that a wrong comparison takes for the expected one; the expected one itself if it compares rightly.
+    fn misjudged(&self, expected: &CellState, now: &Cell) -> Option<CellState> {
+        let valid = usize::try_from(expected.valid_len).unwrap();
+        let in_place = now.bytes.get(..valid).map(|valid| now.state.cut(expected.valid_len, valid));
+        match self.fault {
+            BackendFault::ComparesLengthsOnly if expected.len == now.state.len => in_place,
+            BackendFault::ComparesEndsOnly if now.bytes.ends_with(&expected.tail) => Some(now.state.clone()),
+            BackendFault::AppendsWithoutComparing => Some(in_place.unwrap_or_else(|| now.state.clone())),
+            _ => Some(expected.clone()),
+        }
+    }
+
+    fn over(inner: MemoryBackend, fault: BackendFault) -> Self {
+        Self { inner, fault, held_back: Arc::default(), stale: Arc::default(), cached: Arc::default() }
+    }
+}
+
+/// Collects an object, which the backend then stores in its own wrong way.
+#[derive(Debug)]
+struct BrokenWriter {
+    backend: BrokenBackend,
+    bytes: Vec<u8>,
+    is_finished: bool,
+}
+
+const UNFINISHED: &str = "unfinished";
+
+impl ObjectWriter for BrokenWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.backend.fault == BackendFault::KeepsTheLastPieceOnly && !bytes.is_empty() {
+            self.bytes.clear();
+        }
+        self.bytes.extend_from_slice(bytes);
+        if self.backend.fault == BackendFault::ShowsUnfinishedObjects {
+            self.backend.inner.delete(UNFINISHED)?;
+            self.backend.inner.put(UNFINISHED, &self.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, name: &str) -> Result<()> {
+        self.is_finished = true;
+        self.backend.store(name, &self.bytes)
+    }
+}
+
+impl Drop for BrokenWriter {
+    fn drop(&mut self) {
+        match self.backend.fault {
+            BackendFault::ShowsUnfinishedObjects => self.backend.inner.delete(UNFINISHED).unwrap(),
+            BackendFault::KeepsDroppedWriters if !self.is_finished => {
+                self.backend.inner.put("dropped", &self.bytes).unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+impl ObjectBackend for BrokenBackend {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
+        let backend = self.clone();
+        Ok(Box::new(BrokenWriter { backend, bytes: Vec::new(), is_finished: false }))
+    }
+
     fn get(&self, name: &str) -> Result<Vec<u8>> {
         self.inner.get(name)
     }
@@ -97,6 +184,15 @@ impl ObjectBackend for BrokenBackend {
         if self.fault == BackendFault::CutsRangesShort {
             let end = range.end.min(self.inner.get(name)?.len() as u64);
             return self.inner.get_range(name, range.start.min(end)..end);
+        }
+        if self.fault == BackendFault::ServesDeletedObjects {
+            let mut cached = self.cached.lock().unwrap();
+            if !cached.contains_key(name) {
+                cached.insert(name.to_owned(), self.inner.get(name)?);
+            }
+            let bytes = cached[name].get(usize::try_from(range.start).unwrap()..);
+            let part = bytes.and_then(|bytes| bytes.get(..usize::try_from(range.end - range.start).unwrap()));
+            return part.map_or_else(|| self.inner.get_range(name, range), |part| Ok(part.to_vec()));
         }
         self.inner.get_range(name, range)
     }
@@ -107,7 +203,7 @@ impl ObjectBackend for BrokenBackend {
             found.clone_from(&self.stale.lock().unwrap());
             found.retain(|object| object.name.starts_with(prefix));
         }
-        if self.fault == BackendFault::ListsCells && self.inner.load("same")?.is_some() {
+        if self.fault == BackendFault::ListsCells && self.inner.load("same", 0)?.is_some() {
             found.push(ObjectInfo { name: "same.cell".to_owned(), size_bytes: 4 });
         }
         Ok(found)
@@ -121,16 +217,48 @@ impl ObjectBackend for BrokenBackend {
         self.inner.delete(name)
     }
 
-    fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.inner.load(name)
+    fn load(&self, name: &str, from: u64) -> Result<Option<Cell>> {
+        let from = if self.fault == BackendFault::IgnoresWhereToReadFrom { 0 } else { from };
+        let mut found = self.inner.load(name, from)?;
+        if self.fault == BackendFault::ForgetsWhatItAcknowledged
+            && let Some(cell) = &mut found
+        {
+            cell.acknowledged_len = cell.acknowledged_len.map(|length| length.saturating_sub(1));
+        }
+        Ok(found)
     }
 
-    fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
-        if self.fault == BackendFault::SwapsWithoutComparing {
-            let now = self.inner.load(name)?;
-            return self.inner.swap(name, now.as_deref(), new);
+    fn append(&self, name: &str, expected: &CellState, bytes: &[u8]) -> Result<bool> {
+        let Some(now) = self.inner.load(name, 0)? else {
+            return match self.fault {
+                BackendFault::CreatesByAppending => self.inner.swap(name, None, bytes),
+                _ => Ok(false),
+            };
+        };
+        match self.fault {
+            BackendFault::LosesAppends => Ok(expected.matches(&now.bytes)),
+            BackendFault::KeepsTornEnds if expected.matches(&now.bytes) => {
+                self.inner.append(name, &now.state, bytes)
+            }
+            _ => match self.misjudged(expected, &now) {
+                Some(believed) => self.inner.append(name, &believed, bytes),
+                None => Ok(false),
+            },
         }
-        self.inner.swap(name, expected, new)
+    }
+
+    fn swap(&self, name: &str, expected: Option<&CellState>, new: &[u8]) -> Result<bool> {
+        let now = self.inner.load(name, 0)?;
+        if self.fault == BackendFault::SwapsWithoutComparing {
+            return self.inner.swap(name, now.map(|cell| cell.state).as_ref(), new);
+        }
+        match (expected, now) {
+            (Some(expected), Some(now)) => match self.misjudged(expected, &now) {
+                Some(believed) => self.inner.swap(name, Some(&believed), new),
+                None => Ok(false),
+            },
+            _ => self.inner.swap(name, expected, new),
+        }
     }
 
     fn lock(&self, mode: LockMode) -> Result<LockGuard> {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use evoseal_checkpoint::{CheckpointManager, MemoryBackend, NewCheckpoint, ObjectBackend, Source};
+use evoseal_checkpoint::{
+    CheckpointManager, CheckpointSettings, MemoryBackend, NewCheckpoint, ObjectBackend, Source,
+};
 use evoseal_types::{
     Clock, Digest, Direction, EntryPath, ManualClock, MetricSamples, MetricSpec, TestCase, TestReport,
     TestStatus, Timestamp,
@@ -12,11 +14,27 @@ use evoseal_types::{
 use wincode::SchemaRead;
 
 #[derive(Debug, SchemaRead)]
-struct Catalog {
+enum Meta {
+    Base(Base),
+    Commit(Commit),
+}
+
+#[derive(Debug, SchemaRead)]
+struct Base {
     generation: u64,
     next_sequence: u64,
     packs: Vec<Pack>,
     checkpoints: Vec<Entry>,
+    deleted_bytes: u64,
+}
+
+#[derive(Debug, SchemaRead)]
+struct Commit {
+    packs: Vec<Pack>,
+    inline: Option<Pack>,
+    added: Vec<Entry>,
+    removed: Vec<[u8; 32]>,
+    pins: Vec<([u8; 32], Option<String>)>,
 }
 
 #[derive(Debug, SchemaRead)]
@@ -31,8 +49,38 @@ struct Entry {
     id: [u8; 32],
     sequence: u64,
     tree: [u8; 32],
-    record: Option<Vec<u8>>,
+    created_at_unix_ns: i64,
+    size_bytes: u64,
+    bytes_stored: u64,
     pinned: Option<String>,
+}
+
+/// The meta data and the attachment of each record of a log, as FORMAT.md describes them.
+fn records(mut log: &[u8]) -> Vec<(Meta, Vec<u8>)> {
+    let mut found = Vec::new();
+    while !log.is_empty() {
+        let meta_len = u32::from_le_bytes(log[12..16].try_into().unwrap()) as usize;
+        let attached_len = usize::try_from(u64::from_le_bytes(log[16..24].try_into().unwrap())).unwrap();
+        let meta = wincode::deserialize(&log[120..120 + meta_len]).unwrap();
+        found.push((meta, log[120 + meta_len..][..attached_len].to_vec()));
+        log = &log[2 * (120 + meta_len) + attached_len + 32..];
+    }
+    found
+}
+
+/// The bytes of an object of a pack that is not compressed, as FORMAT.md describes it.
+fn object(pack: &[u8], index_offset: u64, digest: &[u8; 32]) -> Vec<u8> {
+    let index = &pack[usize::try_from(index_offset).unwrap()..];
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+    let (block_count, object_count) = (number(index), number(&index[4..]));
+    let blocks = &index[8..];
+    let objects = &blocks[block_count * 49..];
+    let found =
+        (0..object_count).map(|place| &objects[place * 45..][..45]).find(|found| &found[..32] == digest);
+    let found = found.unwrap();
+    let block = &blocks[number(&found[33..]) * 49..];
+    let offset = usize::try_from(u64::from_le_bytes(block[..8].try_into().unwrap())).unwrap();
+    pack[offset + number(&found[37..])..][..number(&found[41..])].to_vec()
 }
 
 #[derive(Debug, SchemaRead)]
@@ -94,8 +142,9 @@ struct Sample {
 fn the_successor_of_the_codec_reads_the_same_bytes() {
     let backend = MemoryBackend::new();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::starting_at(Timestamp::from_unix_ns(-7)));
-    let manager =
-        CheckpointManager::builder().backend(Arc::new(backend.clone())).clock(clock).create().unwrap();
+    let settings = CheckpointSettings { compression_enabled: false, ..CheckpointSettings::default() };
+    let builder = CheckpointManager::builder().backend(Arc::new(backend.clone())).clock(clock);
+    let manager = builder.settings(settings).create().unwrap();
     let mut report = TestReport::from_counts("unit_tests", 1, 1, 0, 3);
     report.duration_sec = 0.25;
     report.resources.memory_mb = Some(12.5);
@@ -112,23 +161,30 @@ fn the_successor_of_the_codec_reads_the_same_bytes() {
     let (saved, _) = manager.create_blocking(&source, details).unwrap();
     manager.pin_blocking(saved.id, Some("release")).unwrap();
 
-    let cell = backend.load("catalog").unwrap().unwrap();
-    // The frame: eight bytes of magic, four of version, eight of length, thirty-two of checksum, then the payload.
-    let length = usize::try_from(u64::from_le_bytes(cell[12..20].try_into().unwrap())).unwrap();
-    let catalog: Catalog = wincode::deserialize(&cell[52..52 + length]).unwrap();
-    assert_eq!((catalog.generation, catalog.next_sequence, catalog.packs.len()), (2, 1, 1));
-    let pack = &catalog.packs[0];
-    let name = format!("packs/{}", Digest::from_bytes(pack.digest));
-    assert_eq!(backend.list("packs/").unwrap()[0].name, name);
-    assert!(pack.index_offset < pack.size_bytes);
-    let entry = &catalog.checkpoints[0];
+    let log = records(&backend.load("catalog", 0).unwrap().unwrap().bytes);
+    let [(Meta::Base(base), _), (Meta::Commit(made), pack), (Meta::Commit(pinned), nothing)] = &log[..]
+    else {
+        panic!("{log:?}")
+    };
+    assert_eq!((base.generation, base.next_sequence, base.deleted_bytes), (0, 0, 0));
+    assert!(base.packs.is_empty() && base.checkpoints.is_empty());
+    let inline = made.inline.as_ref().unwrap();
+    assert_eq!(
+        Digest::of(&pack[usize::try_from(inline.index_offset).unwrap()..]),
+        Digest::from_bytes(inline.digest)
+    );
+    assert_eq!((inline.size_bytes, made.packs.len()), (pack.len() as u64, 0));
+    let entry = &made.added[0];
     assert_eq!(
         (entry.id, entry.sequence, entry.tree),
         (*saved.id.digest().as_bytes(), 0, *saved.tree.as_bytes())
     );
-    assert_eq!(entry.pinned.as_deref(), Some("release"));
+    assert_eq!((entry.created_at_unix_ns, entry.size_bytes, entry.bytes_stored), (-7, 3, inline.size_bytes));
+    assert_eq!((&entry.pinned, made.removed.len()), (&None, 0));
+    assert_eq!(pinned.pins, [(*saved.id.digest().as_bytes(), Some("release".to_owned()))]);
+    assert!(nothing.is_empty() && pinned.inline.is_none());
 
-    let bytes = entry.record.as_ref().unwrap();
+    let bytes = &object(pack, inline.index_offset, saved.id.digest().as_bytes());
     assert_eq!(Digest::of(bytes), saved.id.digest(), "the id is the digest of the record");
     let record: Record = wincode::deserialize(bytes).unwrap();
     assert_eq!((record.version_id.as_str(), record.parent, record.note.as_str()), ("v1", None, "ü"));

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evoseal_checkpoint::{
-    CheckpointManager, CheckpointStore, CheckpointStoreExt, Error, LockGuard, LockMode, MemoryBackend,
-    NewCheckpoint, ObjectBackend, ObjectInfo, Result, Source, apply_retention,
+    Cell, CellState, CheckpointManager, CheckpointStore, CheckpointStoreExt, Error, LockGuard, LockMode,
+    MemoryBackend, NewCheckpoint, ObjectBackend, ObjectInfo, ObjectWriter, Result, Source, apply_retention,
 };
 use evoseal_types::EntryPath;
 
@@ -25,6 +25,15 @@ impl SlowBackend {
         let (allow, allowed) = channel();
         (Self { inner: MemoryBackend::new(), allowed: Mutex::new(allowed) }, allow)
     }
+
+    fn commit(&self, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        let is_allowed = self.allowed.lock().unwrap().recv_timeout(Duration::from_secs(30));
+        if is_allowed.unwrap() {
+            return work();
+        }
+        let source = std::io::Error::other("no space left").into();
+        Err(Error::Backend { backend: "slow", action: "write".to_owned(), source })
+    }
 }
 
 impl ObjectBackend for SlowBackend {
@@ -36,8 +45,8 @@ impl ObjectBackend for SlowBackend {
         self.inner.location()
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.inner.put(name, bytes)
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
+        self.inner.writer()
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {
@@ -56,17 +65,16 @@ impl ObjectBackend for SlowBackend {
         self.inner.delete(name)
     }
 
-    fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.inner.load(name)
+    fn load(&self, name: &str, from: u64) -> Result<Option<Cell>> {
+        self.inner.load(name, from)
     }
 
-    fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
-        let is_allowed = self.allowed.lock().unwrap().recv_timeout(Duration::from_secs(30));
-        if is_allowed.unwrap() {
-            return self.inner.swap(name, expected, new);
-        }
-        let source = std::io::Error::other("no space left").into();
-        Err(Error::Backend { backend: "slow", action: "write".to_owned(), source })
+    fn append(&self, name: &str, expected: &CellState, bytes: &[u8]) -> Result<bool> {
+        self.commit(|| self.inner.append(name, expected, bytes))
+    }
+
+    fn swap(&self, name: &str, expected: Option<&CellState>, new: &[u8]) -> Result<bool> {
+        self.commit(|| self.inner.swap(name, expected, new))
     }
 
     fn lock(&self, mode: LockMode) -> Result<LockGuard> {

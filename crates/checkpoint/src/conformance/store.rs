@@ -191,15 +191,15 @@ pub fn entries_are_sorted_and_complete(fixture: &StoreFixture) {
             let Entry { kind, .. } = &entries[place];
             kind
         };
-        let file = |bytes: &[u8], executable| EntryKind::File {
+        let file = |bytes: &[u8], mode| EntryKind::File {
             size_bytes: bytes.len() as u64,
             digest: Digest::of(bytes),
-            executable,
+            mode,
         };
-        assert_eq!(*kind("run.sh"), file(b"#!/bin/sh\n", true));
-        assert_eq!(*kind("README"), file(b"read me\n", false));
+        assert_eq!(*kind("run.sh"), file(b"#!/bin/sh\n", 0o755));
+        assert_eq!(*kind("README"), file(b"read me\n", 0o644));
         assert_eq!(*kind("dangling"), EntryKind::Symlink { target: b"/nowhere/at/all".to_vec() });
-        assert_eq!(*kind("empty"), EntryKind::Directory);
+        assert_eq!(*kind("empty"), EntryKind::Directory { mode: 0o755 });
         let size: usize = [8, 13, 4, 34, 0, 10].iter().sum();
         assert_eq!((made.file_count, made.size_bytes), (6, size as u64));
     });

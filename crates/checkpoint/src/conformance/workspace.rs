@@ -33,6 +33,7 @@ impl Workspace {
         workspace.write("run.sh", b"#!/bin/sh\n");
         workspace.set_executable("run.sh", true);
         fs::create_dir(workspace.path.join("empty")).expect(WORKS);
+        workspace.set_executable("empty", true);
         symlink("src/main.rs", workspace.path.join("link")).expect(WORKS);
         symlink("/nowhere/at/all", workspace.path.join("dangling")).expect(WORKS);
         workspace
@@ -45,7 +46,12 @@ impl Workspace {
     pub(super) fn write(&self, path: &str, bytes: &[u8]) {
         let file = self.at(path);
         fs::create_dir_all(file.parent().expect("below the workspace")).expect(WORKS);
+        let is_new = !file.exists();
         fs::write(file, bytes).expect(WORKS);
+        if is_new {
+            // Whatever the process takes away from the rights of new files.
+            self.set_executable(path, false);
+        }
     }
 
     pub(super) fn read(&self, path: &str) -> Vec<u8> {

@@ -152,15 +152,15 @@ async fn show(text: &str, file: Option<&str>, stores: &Stores, output: Output) -
             lines.push(format!("metric   {}: {} samples", metric.spec.name, metric.samples.len()));
         }
         lines.extend(entries.iter().filter_map(|entry| match &entry.kind {
-            EntryKind::File { size_bytes, executable, .. } => {
-                Some(format!("{} {size_bytes:>10}  {}", if *executable { 'x' } else { '-' }, entry.path))
+            EntryKind::File { size_bytes, mode, .. } => {
+                Some(format!("{mode:04o} {size_bytes:>10}  {}", entry.path))
             }
             EntryKind::Symlink { target } => Some(format!(
                 "l            {} -> {}",
                 entry.path,
                 String::from_utf8_lossy(target).escape_debug()
             )),
-            EntryKind::Directory => None,
+            EntryKind::Directory { .. } => None,
         }));
         lines.join("\n")
     });

@@ -1,0 +1,912 @@
+//! Walking a workspace with a few threads: what is there, and the contents of what is not known yet.
+//!
+//! A folder is one task: it is opened relative to the folder above it, listed, and each entry looked at. What the cache
+//! vouches for costs one look; everything else is read, hashed and handed to the store on the spot, while the folder is
+//! open.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use evoseal_types::{Digest, EntryPath};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, readlinkat, statat};
+use rustix::io::Errno;
+
+use crate::attributes;
+use crate::content::{self, ReadError};
+use crate::extras::Attributes;
+use crate::ignore_rules::{IGNORE_FILE_LEN_MAX, IGNORE_FILES, IgnoreRules};
+use crate::objects::{RecipePart, WHOLE_LEN_MAX, encode_recipe};
+use crate::page::{DIRECTORY_MODE_MASK, STAGING_PREFIX, is_own};
+use crate::queue::{Queue, thread_count};
+use crate::settings::{CaptureOptions, Chunking};
+use crate::sink::{BlockBuilder, PackSink};
+use crate::stat_cache::{CachedFolder, Seen, SeenKind, SeenReader, SeenWriter, StatCache};
+use crate::workspace::{FileStat, Root, Stamp, join};
+use crate::{Error, Result};
+
+/// How often a file or folder that changes under the walk is looked at again before the walk gives it up.
+pub(crate) const ATTEMPTS: u32 = 3;
+/// Folders that are kept open for those inside them, at the most. Beyond, they are opened from the root again.
+const HELD_OPEN_MAX: usize = 24;
+/// Chunks of large files that wait for a thread, at the most: each takes up to a mebibyte.
+const CHUNKS_WAITING_MAX: usize = 4;
+/// Room for one reading of a folder's list.
+const LIST_LEN: usize = 32 << 10;
+
+/// Where the ignore rules come from.
+pub(crate) trait RuleSource: Sync {
+    /// The contents of the ignore files that count in `folder`, in ascending order of precedence; `None` where those
+    /// that stand there now count.
+    fn ignore_files(&self, folder: &[u8]) -> Option<Vec<Vec<u8>>>;
+
+    /// Whether the entry counts even where a rule ignores it.
+    fn is_wanted(&self, path: &[u8]) -> bool;
+}
+
+/// The rules are those in the workspace as it is now.
+#[derive(Debug)]
+pub(crate) struct PresentRules;
+
+impl RuleSource for PresentRules {
+    fn ignore_files(&self, _folder: &[u8]) -> Option<Vec<Vec<u8>>> {
+        None
+    }
+
+    fn is_wanted(&self, _path: &[u8]) -> bool {
+        false
+    }
+}
+
+/// Nothing is ignored.
+#[derive(Debug)]
+pub(crate) struct NoRules;
+
+impl RuleSource for NoRules {
+    fn ignore_files(&self, _folder: &[u8]) -> Option<Vec<Vec<u8>>> {
+        Some(Vec::new())
+    }
+
+    fn is_wanted(&self, _path: &[u8]) -> bool {
+        true
+    }
+}
+
+/// What to walk, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct WalkPlan<'a> {
+    pub(crate) root: &'a Root,
+    pub(crate) rules: &'a dyn RuleSource,
+    pub(crate) options: CaptureOptions,
+    /// Directories that are left alone, by device and inode: a store that lies inside the workspace.
+    pub(crate) excluded: &'a [(u64, u64)],
+    pub(crate) cache: &'a StatCache,
+    pub(crate) chunking: Chunking,
+    /// Where contents go that the store lacks; without it they are only hashed.
+    pub(crate) sink: Option<&'a PackSink<'a>>,
+    /// Whether the store holds everything that the cache vouches for.
+    pub(crate) cache_is_stored: bool,
+}
+
+impl std::fmt::Debug for WalkPlan<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WalkPlan")
+            .field("root", self.root)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What stands in a workspace.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    /// By number: a folder has a higher one than the folder that holds it; the root is the first.
+    pub(crate) folders: Vec<WalkedFolder<'a>>,
+    pub(crate) found: Findings,
+}
+
+/// Counts and lists that do not belong to one folder.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) entries_seen: u64,
+    pub(crate) files_read: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) file_count: u64,
+    pub(crate) size_bytes: u64,
+    /// Sockets, pipes and devices.
+    pub(crate) skipped: Vec<EntryPath>,
+    /// Files that lend their owner's or group's rights to whoever runs them.
+    pub(crate) lending: Vec<EntryPath>,
+    /// What an interrupted restore left behind.
+    pub(crate) leftovers: Vec<EntryPath>,
+    /// The last change of a file or symlink after the walk began, with its path.
+    pub(crate) disturbance: Option<(Stamp, Vec<u8>)>,
+    /// The same of a folder.
+    pub(crate) folder_disturbance: Option<(Stamp, Vec<u8>)>,
+    /// Whether an ignore file counts that is itself not captured.
+    pub(crate) has_hidden_rules: bool,
+    /// Files and symlinks with several names, by device and inode.
+    pub(crate) linked: BTreeMap<(u64, u64), Vec<Vec<u8>>>,
+    pub(crate) attributes: BTreeMap<Vec<u8>, Attributes>,
+}
+
+/// One folder of a workspace.
+#[derive(Debug)]
+pub(crate) struct WalkedFolder<'a> {
+    pub(crate) path: Vec<u8>,
+    pub(crate) device: u64,
+    pub(crate) mode: u32,
+    /// Whether something in it is ignored, left alone, or of a kind that is not captured.
+    pub(crate) has_kept: bool,
+    /// The numbers of the folders in it, in the order of their names.
+    pub(crate) children: Vec<u32>,
+    pub(crate) entry_count: u32,
+    pub(crate) entries: Entries<'a>,
+    /// What the cache has about it, if all of it is still so.
+    pub(crate) cached: Option<CachedFolder<'a>>,
+}
+
+/// What was seen in a folder.
+#[derive(Debug)]
+pub(crate) enum Entries<'a> {
+    Cached(&'a [u8]),
+    Seen(Vec<u8>),
+}
+
+impl WalkedFolder<'_> {
+    pub(crate) fn entry_bytes(&self) -> &[u8] {
+        match &self.entries {
+            Entries::Cached(bytes) => bytes,
+            Entries::Seen(bytes) => bytes,
+        }
+    }
+
+    /// The entries in ascending order of their names.
+    pub(crate) fn entries(&self) -> SeenReader<'_> {
+        SeenReader::new(self.entry_bytes(), self.device)
+    }
+}
+
+/// Why a walk ended early.
+#[derive(Debug)]
+pub(crate) enum Interruption<'a> {
+    /// Something that was listed is gone or of another kind; what was seen until then may serve as a cache.
+    Changed {
+        path: Vec<u8>,
+        seen: Vec<WalkedFolder<'a>>,
+    },
+    Failed(Error),
+}
+
+/// The same inside one folder.
+enum Trouble {
+    Changed(Vec<u8>),
+    Failed(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+enum Task {
+    Folder { number: u32, path: Vec<u8>, above: Option<Arc<HeldFolder>>, rules: IgnoreRules },
+    Chunk { bytes: Vec<u8>, number: usize, file: Arc<LargeFile> },
+}
+
+/// A folder that is open for those inside it.
+struct HeldFolder {
+    fd: OwnedFd,
+    held: Arc<AtomicUsize>,
+}
+
+impl Drop for HeldFolder {
+    fn drop(&mut self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A large file whose chunks are hashed and stored by whichever thread is free.
+#[derive(Default)]
+struct LargeFile {
+    waiting: AtomicUsize,
+    chunks: Mutex<Vec<(usize, RecipePart)>>,
+}
+
+/// Walks the tree once.
+pub(crate) fn walk<'a>(plan: &WalkPlan<'a>) -> Result<Walk<'a>, Interruption<'a>> {
+    let started = Stamp::now();
+    let root = Task::Folder { number: 0, path: Vec::new(), above: None, rules: IgnoreRules::default() };
+    let shared = Shared {
+        plan,
+        started,
+        root_device: plan.root.identity().map_err(Interruption::Failed)?.0,
+        queue: Queue::new(root),
+        next_number: AtomicU32::new(1),
+        held: Arc::default(),
+        trouble: Mutex::default(),
+    };
+    let results: Vec<WorkerResult<'a>> = std::thread::scope(|scope| {
+        let others: Vec<_> =
+            (1..thread_count()).map(|_| scope.spawn(|| Worker::new(&shared).run())).collect();
+        let own = Worker::new(&shared).run();
+        let joined = others
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(own).chain(joined).collect()
+    });
+    let mut found = Findings::default();
+    let mut numbered = Vec::new();
+    for (findings, folders) in results {
+        found.merge(findings);
+        numbered.extend(folders);
+    }
+    numbered.sort_unstable_by_key(|(number, _)| *number);
+    let is_complete = numbered.iter().enumerate().all(|(place, (number, _))| place == *number as usize);
+    let folders: Vec<WalkedFolder<'a>> = numbered.into_iter().map(|(_, folder)| folder).collect();
+    match shared.trouble.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(Trouble::Failed(error)) => Err(Interruption::Failed(error)),
+        Some(Trouble::Changed(path)) => Err(Interruption::Changed { path, seen: folders }),
+        None => {
+            debug_assert!(is_complete, "every folder that was pushed was walked");
+            found.skipped.sort();
+            found.lending.sort();
+            found.leftovers.sort();
+            Ok(Walk { folders, found })
+        }
+    }
+}
+
+impl Findings {
+    fn merge(&mut self, other: Self) {
+        self.entries_seen += other.entries_seen;
+        self.files_read += other.files_read;
+        self.bytes_read += other.bytes_read;
+        self.file_count += other.file_count;
+        self.size_bytes += other.size_bytes;
+        self.skipped.extend(other.skipped);
+        self.lending.extend(other.lending);
+        self.leftovers.extend(other.leftovers);
+        self.disturbance = self.disturbance.take().max(other.disturbance);
+        self.folder_disturbance = self.folder_disturbance.take().max(other.folder_disturbance);
+        self.has_hidden_rules |= other.has_hidden_rules;
+        for (inode, paths) in other.linked {
+            self.linked.entry(inode).or_default().extend(paths);
+        }
+        self.attributes.extend(other.attributes);
+    }
+}
+
+struct Shared<'p, 'a> {
+    plan: &'p WalkPlan<'a>,
+    started: Stamp,
+    root_device: u64,
+    queue: Queue<Task>,
+    next_number: AtomicU32,
+    held: Arc<AtomicUsize>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+type WorkerResult<'a> = (Findings, Vec<(u32, WalkedFolder<'a>)>);
+
+/// What one thread works with; all of it is used again for the next folder.
+struct Worker<'s, 'p, 'a> {
+    shared: &'s Shared<'p, 'a>,
+    found: Findings,
+    folders: Vec<(u32, WalkedFolder<'a>)>,
+    list: Vec<u8>,
+    /// The names in a folder, each with a NUL after it.
+    names: Vec<u8>,
+    order: Vec<Name>,
+    seen: SeenWriter,
+    buffer: Vec<u8>,
+    builder: BlockBuilder,
+}
+
+#[derive(Clone, Copy)]
+struct Name {
+    start: usize,
+    len: usize,
+    kind: FileType,
+    inode: u64,
+}
+
+impl<'s, 'p, 'a> Worker<'s, 'p, 'a> {
+    fn new(shared: &'s Shared<'p, 'a>) -> Self {
+        Self {
+            shared,
+            found: Findings::default(),
+            folders: Vec::new(),
+            list: Vec::with_capacity(LIST_LEN),
+            names: Vec::new(),
+            order: Vec::new(),
+            seen: SeenWriter::default(),
+            buffer: Vec::new(),
+            builder: BlockBuilder::default(),
+        }
+    }
+
+    fn run(mut self) -> WorkerResult<'a> {
+        while let Some(task) = self.shared.queue.take() {
+            let done = match task {
+                Task::Folder { number, path, above, rules } => self.folder(number, path, above, &rules),
+                Task::Chunk { bytes, number, file } => {
+                    self.chunk(&bytes, number, &file).map_err(Trouble::Failed)
+                }
+            };
+            self.note(done);
+            self.shared.queue.done();
+        }
+        if let Some(sink) = self.shared.plan.sink {
+            let flushed = sink.flush(&mut self.builder).map_err(Trouble::Failed);
+            self.note(flushed);
+        }
+        (self.found, self.folders)
+    }
+
+    /// Keeps the first trouble, where a failure counts more than a change, and ends the walk.
+    fn note(&self, done: Result<(), Trouble>) {
+        let Err(new) = done else { return };
+        self.shared.queue.close();
+        let mut trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!((&*trouble, &new), (Some(Trouble::Failed(_)), _) | (Some(_), Trouble::Changed(_))) {
+            *trouble = Some(new);
+        }
+    }
+
+    fn folder(
+        &mut self,
+        number: u32,
+        path: Vec<u8>,
+        above: Option<Arc<HeldFolder>>,
+        rules: &IgnoreRules,
+    ) -> Result<(), Trouble> {
+        let fd = self
+            .open_folder(&path, above.as_deref())
+            .map_err(|error| self.interrupt("open", &path, error))?;
+        drop(above);
+        self.read_names(&fd).map_err(|error| self.interrupt("list", &path, error))?;
+        // After the list was read: whatever was added or taken away since the walk began shows in the folder's times.
+        let stat = fstat(&fd).map_err(|error| self.interrupt("read", &path, error))?;
+        let device = stat.st_dev;
+        if device != self.shared.root_device {
+            return Err(Trouble::Failed(Error::Invalid {
+                argument: "workspace",
+                reason: format!(
+                    "{} is on another file system, which no checkpoint reaches; exclude it in .evosealignore or unmount it",
+                    self.shared.plan.root.shown(&path).display()
+                ),
+            }));
+        }
+        disturb(&mut self.found.folder_disturbance, self.shared.started, FileStat::of(&stat).changed, &path);
+        if self.shared.plan.options.keep_mtimes || self.shared.plan.options.keep_xattrs {
+            self.attributes(&fd, c".", &path, &stat)?;
+        }
+        let rules = self.rules_inside(&path, &fd, rules)?;
+        let cached = self.shared.plan.cache.folder(&path).filter(|cached| cached.device == device);
+        let mut known = cached
+            .map_or(SeenReader::new(&[], 0), |cached| SeenReader::new(cached.entries, device))
+            .peekable();
+        let mut children = Vec::new();
+        let mut has_kept = false;
+        self.seen.bytes.clear();
+        self.seen.count = 0;
+        let folder = Folder { fd: &fd, path: &path, device, rules: &rules };
+        for place in 0..self.order.len() {
+            let name = self.order[place];
+            self.found.entries_seen += 1;
+            let bytes = &self.names[name.start..name.start + name.len];
+            while known.peek().is_some_and(|seen| seen.name < bytes) {
+                known.next();
+            }
+            let before = known.peek().filter(|seen| seen.name == bytes).copied();
+            match self.entry(&folder, name, before)? {
+                Outcome::Captured => {}
+                Outcome::Kept => has_kept = true,
+                Outcome::Ours => {}
+                Outcome::Folder(full) => children.push(full),
+            }
+        }
+        self.finish_folder(number, path, fd, rules, &stat, has_kept, children, cached);
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the end of one function, cut out for length only")]
+    fn finish_folder(
+        &mut self,
+        number: u32,
+        path: Vec<u8>,
+        fd: OwnedFd,
+        rules: IgnoreRules,
+        stat: &Stat,
+        has_kept: bool,
+        children: Vec<Vec<u8>>,
+        cached: Option<CachedFolder<'a>>,
+    ) {
+        let count = u32::try_from(children.len()).expect("a page limits what a folder holds");
+        let first = self.shared.next_number.fetch_add(count, Ordering::Relaxed);
+        let mode = stat.st_mode & DIRECTORY_MODE_MASK;
+        let is_same = |cached: &CachedFolder<'_>| {
+            cached.entries == self.seen.bytes && cached.has_kept == has_kept && cached.mode == mode
+        };
+        let cached = cached.filter(is_same);
+        let entries = match cached {
+            Some(cached) => Entries::Cached(cached.entries),
+            None => Entries::Seen(self.seen.bytes.clone()),
+        };
+        let numbers = first..first + count;
+        let folder = WalkedFolder {
+            path,
+            device: stat.st_dev,
+            mode,
+            has_kept,
+            children: numbers.clone().collect(),
+            entry_count: self.seen.count,
+            entries,
+            cached,
+        };
+        self.folders.push((number, folder));
+        if count == 0 {
+            return;
+        }
+        let above = self.hold(fd);
+        let tasks = numbers.zip(children).map(|(number, path)| Task::Folder {
+            number,
+            path,
+            above: above.clone(),
+            rules: rules.clone(),
+        });
+        // The first one is to be taken first.
+        let tasks: Vec<Task> = tasks.collect();
+        self.shared.queue.push(tasks.into_iter().rev());
+    }
+
+    fn open_folder(&self, path: &[u8], above: Option<&HeldFolder>) -> Result<OwnedFd, Errno> {
+        let Some(above) = above else { return self.shared.plan.root.directory(path) };
+        let name = &path[path.iter().rposition(|byte| *byte == b'/').map_or(0, |place| place + 1)..];
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        openat(&above.fd, name, flags, Mode::empty())
+    }
+
+    fn hold(&self, fd: OwnedFd) -> Option<Arc<HeldFolder>> {
+        let held = &self.shared.held;
+        if held.fetch_add(1, Ordering::Relaxed) >= HELD_OPEN_MAX {
+            held.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Arc::new(HeldFolder { fd, held: Arc::clone(held) }))
+    }
+
+    /// All names in a folder, sorted.
+    fn read_names(&mut self, fd: &OwnedFd) -> Result<(), Errno> {
+        self.names.clear();
+        self.order.clear();
+        let mut entries = RawDir::new(fd, self.list.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes_with_nul();
+            if !matches!(name, b".\0" | b"..\0") {
+                let start = self.names.len();
+                self.names.extend_from_slice(name);
+                self.order.push(Name {
+                    start,
+                    len: name.len() - 1,
+                    kind: entry.file_type(),
+                    inode: entry.ino(),
+                });
+            }
+        }
+        let names = &self.names;
+        self.order.sort_unstable_by(|left, right| {
+            names[left.start..left.start + left.len].cmp(&names[right.start..right.start + right.len])
+        });
+        Ok(())
+    }
+
+    fn name(&self, name: Name) -> &CStr {
+        CStr::from_bytes_with_nul(&self.names[name.start..=name.start + name.len])
+            .expect("names are kept with the NUL that ends them")
+    }
+
+    /// Looks at one entry.
+    fn entry(
+        &mut self,
+        folder: &Folder<'_>,
+        name: Name,
+        before: Option<Seen<'_>>,
+    ) -> Result<Outcome, Trouble> {
+        let plan = self.shared.plan;
+        let bytes = &self.names[name.start..name.start + name.len];
+        if is_own(bytes) {
+            if bytes.starts_with(STAGING_PREFIX) {
+                let path = entry_path(&join(folder.path, bytes))?;
+                self.found.leftovers.push(path);
+                return Ok(Outcome::Ours);
+            }
+            return Ok(Outcome::Kept);
+        }
+        if bytes == b".git" && (folder.path.is_empty() || !plan.options.include_ignored) {
+            return Ok(Outcome::Kept);
+        }
+        let mut stat = None;
+        let mut kind = name.kind;
+        if kind == FileType::Unknown {
+            let found = self.stat(folder, name)?;
+            kind = FileType::from_raw_mode(found.st_mode);
+            stat = Some(found);
+        }
+        let is_directory = kind == FileType::Directory;
+        if is_directory
+            && plan.excluded.iter().any(|(device, inode)| (*device, *inode) == (folder.device, name.inode))
+        {
+            return Ok(Outcome::Kept);
+        }
+        if !folder.rules.is_empty() {
+            let full = join(folder.path, bytes);
+            if folder.rules.ignores(&full, is_directory) && !plan.rules.is_wanted(&full) {
+                self.found.has_hidden_rules |= IGNORE_FILES.contains(&bytes);
+                return Ok(Outcome::Kept);
+            }
+        }
+        match kind {
+            FileType::Directory => {
+                let full = join(folder.path, bytes);
+                entry_path(&full)?;
+                let Self { seen, names, .. } = self;
+                seen.push(&Seen {
+                    name: &names[name.start..name.start + name.len],
+                    kind: SeenKind::Directory,
+                });
+                Ok(Outcome::Folder(full))
+            }
+            FileType::RegularFile => {
+                let stat = match stat {
+                    Some(stat) => stat,
+                    None => self.stat(folder, name)?,
+                };
+                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                    return Err(Trouble::Changed(join(folder.path, self.name(name).to_bytes())));
+                }
+                self.file(folder, name, &stat, before)?;
+                Ok(Outcome::Captured)
+            }
+            FileType::Symlink => {
+                let stat = match stat {
+                    Some(stat) => stat,
+                    None => self.stat(folder, name)?,
+                };
+                self.symlink(folder, name, &stat, before)?;
+                Ok(Outcome::Captured)
+            }
+            _ => {
+                let path = entry_path(&join(folder.path, bytes))?;
+                self.found.skipped.push(path);
+                Ok(Outcome::Kept)
+            }
+        }
+    }
+
+    fn stat(&self, folder: &Folder<'_>, name: Name) -> Result<Stat, Trouble> {
+        statat(folder.fd, self.name(name), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| self.interrupt("read", &join(folder.path, self.name(name).to_bytes()), error))
+    }
+
+    fn file(
+        &mut self,
+        folder: &Folder<'_>,
+        name: Name,
+        stat: &Stat,
+        before: Option<Seen<'_>>,
+    ) -> Result<(), Trouble> {
+        if folder.path.len() + name.len >= EntryPath::LEN_BYTES_MAX {
+            entry_path(&join(folder.path, self.name(name).to_bytes()))?;
+        }
+        let mut stat = FileStat::of(stat);
+        let known = match before.map(|seen| seen.kind) {
+            Some(SeenKind::File { stat: known, digest, is_trusted: true }) if known == stat => Some(digest),
+            _ => None,
+        };
+        let is_stored = |digest| match self.shared.plan.sink {
+            Some(sink) if !self.shared.plan.cache_is_stored => sink.has_content(digest, stat.size_bytes),
+            _ => Ok(true),
+        };
+        let digest = match known {
+            Some(digest) if is_stored(digest)? => digest,
+            _ => {
+                let (settled, digest) = self.read_settled(folder, name)?;
+                stat = settled;
+                self.found.files_read += 1;
+                self.found.bytes_read += stat.size_bytes;
+                digest
+            }
+        };
+        self.found.file_count += 1;
+        self.found.size_bytes += stat.size_bytes;
+        if stat.changed >= self.shared.started {
+            let full = join(folder.path, self.name(name).to_bytes());
+            disturb(&mut self.found.disturbance, self.shared.started, stat.changed, &full);
+        }
+        if stat.is_linked {
+            let full = join(folder.path, self.name(name).to_bytes());
+            self.found.linked.entry((stat.device, stat.inode)).or_default().push(full);
+        }
+        if stat.mode & 0o6000 != 0 {
+            let path = entry_path(&join(folder.path, self.name(name).to_bytes()))?;
+            self.found.lending.push(path);
+        }
+        let started = self.shared.started;
+        let is_trusted = stat.modified < started && stat.changed < started && stat.device == folder.device;
+        let options = self.shared.plan.options;
+        if options.keep_mtimes || options.keep_xattrs {
+            let full = join(folder.path, self.name(name).to_bytes());
+            self.attributes_of(folder.fd, name, &full, stat.modified)?;
+        }
+        let Self { seen, names, .. } = self;
+        let name = &names[name.start..name.start + name.len];
+        seen.push(&Seen { name, kind: SeenKind::File { stat, digest, is_trusted } });
+        Ok(())
+    }
+
+    fn symlink(
+        &mut self,
+        folder: &Folder<'_>,
+        name: Name,
+        stat: &Stat,
+        before: Option<Seen<'_>>,
+    ) -> Result<(), Trouble> {
+        let full = || join(folder.path, self.name(name).to_bytes());
+        let found = FileStat::of(stat);
+        let (inode, modified, changed) = (found.inode, found.modified, found.changed);
+        // A link cannot be changed, only replaced, and then it has another inode or another time.
+        let known = match before.map(|seen| seen.kind) {
+            Some(SeenKind::Symlink { inode: known, changed: at, target, .. })
+                if (known, at) == (inode, changed) && at < self.shared.started =>
+            {
+                Some(target)
+            }
+            _ => None,
+        };
+        let read;
+        let target = if let Some(target) = known {
+            target
+        } else {
+            let link = readlinkat(folder.fd, self.name(name), Vec::new())
+                .map_err(|error| self.interrupt("read", &full(), error))?;
+            read = link.into_bytes();
+            &read
+        };
+        let path = full();
+        entry_path(&path)?;
+        disturb(&mut self.found.disturbance, self.shared.started, changed, &path);
+        if stat.st_nlink > 1 {
+            self.found.linked.entry((stat.st_dev, inode)).or_default().push(path.clone());
+        }
+        let options = self.shared.plan.options;
+        if options.keep_mtimes || options.keep_xattrs {
+            self.attributes_of(folder.fd, name, &path, modified)?;
+        }
+        let Self { seen, names, .. } = self;
+        let name = &names[name.start..name.start + name.len];
+        seen.push(&Seen { name, kind: SeenKind::Symlink { inode, modified, changed, target } });
+        Ok(())
+    }
+
+    /// Reads a file until its stat data before and after agree.
+    fn read_settled(&mut self, folder: &Folder<'_>, name: Name) -> Result<(FileStat, Digest), Trouble> {
+        let full = join(folder.path, self.name(name).to_bytes());
+        let shown = self.shared.plan.root.shown(&full);
+        let fail = |source| Trouble::Failed(Error::Io { action: "read", path: shown.clone(), source });
+        for _ in 0..ATTEMPTS {
+            let flags =
+                OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let file = match openat(folder.fd, self.name(name), flags, Mode::empty()) {
+                Ok(file) => File::from(file),
+                // Gone, or a symlink, a folder or a socket now: it changed since it was listed.
+                Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => {
+                    return Err(Trouble::Changed(full));
+                }
+                Err(error) => return Err(self.interrupt("open", &full, error)),
+            };
+            let before = FileStat::of(&fstat(&file).map_err(|error| fail(error.into()))?);
+            if !before.is_regular() {
+                return Err(Trouble::Changed(full));
+            }
+            let (digest, length) = match self.read_content(&file, before.size_bytes) {
+                Ok(read) => read,
+                Err(ReadError::Read(error)) => return Err(fail(error)),
+                Err(ReadError::Store(error)) => return Err(Trouble::Failed(error)),
+            };
+            let after = FileStat::of(&fstat(&file).map_err(|error| fail(error.into()))?);
+            if after == before && length == before.size_bytes {
+                return Ok((before, digest));
+            }
+        }
+        Err(Trouble::Failed(Error::Unstable { path: shown, attempts: ATTEMPTS }))
+    }
+
+    /// Digest and length of what can be read.
+    fn read_content(&mut self, file: &File, size_bytes: u64) -> Result<(Digest, u64), ReadError> {
+        if size_bytes > WHOLE_LEN_MAX {
+            return self.read_large(file, size_bytes);
+        }
+        let size = usize::try_from(size_bytes).expect("it is a mebibyte at the most");
+        content::read_whole(file, size, &mut self.buffer).map_err(ReadError::Read)?;
+        let digest = Digest::of(&self.buffer);
+        if let Some(sink) = self.shared.plan.sink
+            && self.buffer.len() == size
+        {
+            sink.add_content(&mut self.builder, digest, &self.buffer)?;
+        }
+        Ok((digest, self.buffer.len() as u64))
+    }
+
+    /// Cuts a large file; its chunks are hashed and stored by all threads.
+    fn read_large(&mut self, file: &File, size_bytes: u64) -> Result<(Digest, u64), ReadError> {
+        let large = Arc::new(LargeFile::default());
+        let shared = self.shared;
+        let (parts, length) =
+            content::cut_file(file, size_bytes, shared.plan.chunking, &mut |number, bytes| {
+                if shared.queue.is_closed() {
+                    return Err(Error::Interrupted { action: "reading a large file" });
+                }
+                if large.waiting.load(Ordering::Acquire) >= CHUNKS_WAITING_MAX {
+                    return self.chunk_of(bytes, number, &large);
+                }
+                large.waiting.fetch_add(1, Ordering::AcqRel);
+                shared.queue.push([Task::Chunk { bytes: bytes.to_vec(), number, file: Arc::clone(&large) }]);
+                Ok(())
+            })?;
+        // Whatever nobody has taken yet is done here; what others have taken will be done soon.
+        while large.waiting.load(Ordering::Acquire) > 0 {
+            match shared.queue.take_if(|task| matches!(task, Task::Chunk { .. })) {
+                Some(Task::Chunk { bytes, number, file }) => {
+                    let done = self.chunk(&bytes, number, &file);
+                    shared.queue.done();
+                    done?;
+                }
+                _ if shared.queue.is_closed() => {
+                    return Err(Error::Interrupted { action: "reading a large file" }.into());
+                }
+                _ => std::thread::yield_now(),
+            }
+        }
+        let chunks = std::mem::take(&mut *large.chunks.lock().unwrap_or_else(PoisonError::into_inner));
+        let parts = content::complete(parts, chunks);
+        let digest = match shared.plan.sink {
+            Some(sink) if length == size_bytes => sink.add_recipe(&mut self.builder, &parts)?,
+            _ => Digest::of(&encode_recipe(&parts)),
+        };
+        Ok((digest, length))
+    }
+
+    /// A chunk that was waiting.
+    fn chunk(&mut self, bytes: &[u8], number: usize, file: &LargeFile) -> Result<()> {
+        let done = self.chunk_of(bytes, number, file);
+        file.waiting.fetch_sub(1, Ordering::AcqRel);
+        done
+    }
+
+    fn chunk_of(&mut self, bytes: &[u8], number: usize, file: &LargeFile) -> Result<()> {
+        let part = content::chunk_part(bytes);
+        if let (Some(sink), RecipePart::Chunk { digest, .. }) = (self.shared.plan.sink, part) {
+            sink.add_content(&mut self.builder, digest, bytes)?;
+        }
+        file.chunks.lock().unwrap_or_else(PoisonError::into_inner).push((number, part));
+        Ok(())
+    }
+
+    fn attributes_of(
+        &mut self,
+        fd: &OwnedFd,
+        name: Name,
+        full: &[u8],
+        modified: Stamp,
+    ) -> Result<(), Trouble> {
+        let found = attributes::read(fd, self.name(name), self.shared.plan.options, modified)
+            .map_err(|error| self.interrupt("read the attributes of", full, error))?;
+        self.found.attributes.insert(full.to_vec(), found);
+        Ok(())
+    }
+
+    /// The attributes of a folder itself; the root's are its owner's business.
+    fn attributes(&mut self, fd: &OwnedFd, name: &CStr, path: &[u8], stat: &Stat) -> Result<(), Trouble> {
+        if path.is_empty() {
+            return Ok(());
+        }
+        let found = attributes::read(fd, name, self.shared.plan.options, FileStat::of(stat).modified)
+            .map_err(|error| self.interrupt("read the attributes of", path, error))?;
+        self.found.attributes.insert(path.to_vec(), found);
+        Ok(())
+    }
+
+    /// The rules that hold in a folder.
+    fn rules_inside(&self, path: &[u8], fd: &OwnedFd, above: &IgnoreRules) -> Result<IgnoreRules, Trouble> {
+        let files = match self.shared.plan.rules.ignore_files(path) {
+            Some(files) => files,
+            None => {
+                let mut files = Vec::new();
+                for wanted in IGNORE_FILES {
+                    let stands_there = self
+                        .order
+                        .binary_search_by(|name| self.names[name.start..name.start + name.len].cmp(wanted));
+                    if let Ok(place) = stands_there {
+                        files.extend(self.read_ignore_file(fd, path, self.order[place])?);
+                    }
+                }
+                files
+            }
+        };
+        Ok(if files.is_empty() { above.clone() } else { above.inside(path, &files) })
+    }
+
+    /// The content of an ignore file; `None` if it is no regular file. A symlink is not followed, as in git.
+    fn read_ignore_file(&self, fd: &OwnedFd, path: &[u8], name: Name) -> Result<Option<Vec<u8>>, Trouble> {
+        let full = join(path, self.name(name).to_bytes());
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match openat(fd, self.name(name), flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(error) => return Err(self.interrupt("open", &full, error)),
+        };
+        let fail = |source| Error::Io { action: "read", path: self.shared.plan.root.shown(&full), source };
+        if !file.metadata().map_err(fail)?.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(IGNORE_FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
+        if bytes.len() as u64 > IGNORE_FILE_LEN_MAX {
+            return Err(Trouble::Failed(Error::TooLarge {
+                what: format!("ignore file {}", self.shared.plan.root.shown(&full).display()),
+                actual: bytes.len() as u64,
+                limit: IGNORE_FILE_LEN_MAX,
+            }));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The root must be there; below it, what is gone or is no directory any more has changed since it was listed.
+    fn interrupt(&self, action: &'static str, path: &[u8], error: Errno) -> Trouble {
+        match error {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL | Errno::NODATA if !path.is_empty() => {
+                Trouble::Changed(path.to_vec())
+            }
+            error => Trouble::Failed(self.shared.plan.root.error(action, path, error)),
+        }
+    }
+}
+
+/// The folder whose entries are looked at.
+struct Folder<'f> {
+    fd: &'f OwnedFd,
+    path: &'f [u8],
+    device: u64,
+    rules: &'f IgnoreRules,
+}
+
+/// What became of an entry.
+enum Outcome {
+    Captured,
+    /// It must not be touched: ignored, left alone, of a kind that is not captured.
+    Kept,
+    /// What a restore that was cut off left behind.
+    Ours,
+    /// A folder to be walked.
+    Folder(Vec<u8>),
+}
+
+/// Remembers the latest change since the walk began.
+fn disturb(latest: &mut Option<(Stamp, Vec<u8>)>, started: Stamp, changed: Stamp, path: &[u8]) {
+    if changed >= started && latest.as_ref().is_none_or(|(latest, _)| *latest < changed) {
+        *latest = Some((changed, path.to_vec()));
+    }
+}
+
+fn entry_path(full: &[u8]) -> Result<EntryPath, Trouble> {
+    EntryPath::new(full)
+        .map_err(|error| Trouble::Failed(Error::Invalid { argument: "workspace", reason: error.to_string() }))
+}
