@@ -82,8 +82,8 @@ pub fn analyze_series(
 ) -> Result<SeriesReport> {
     check(values, settings)?;
     let mut report = SeriesReport { change_points: Vec::new(), anomalies: Vec::new(), trend: None };
-    if let Some(prepared) = prepare(values) {
-        report.change_points = search_prepared(values, &prepared, direction, settings.method);
+    if let Some(mut prepared) = prepare(values) {
+        report.change_points = search_prepared(values, &mut prepared, direction, settings.method);
         let starts: Vec<usize> =
             [0].into_iter().chain(report.change_points.iter().map(|change| change.index)).collect();
         report.anomalies = outliers(&prepared, &starts, settings.outlier_threshold);

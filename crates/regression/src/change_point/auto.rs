@@ -1,7 +1,5 @@
 //! Which model of a series a change must beat: independent noise, noise with a memory, a season, or a wandering level.
 
-use std::borrow::Cow;
-
 use super::costs::SegmentCost;
 use super::noise::{Differences, differences, season, tame};
 use super::search::bounds;
@@ -38,7 +36,7 @@ pub(crate) enum Model {
 }
 
 /// A series made ready for the search.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Prepared {
     /// Centred, of variance one, without its season.
     pub(crate) plain: Vec<f64>,
@@ -67,14 +65,13 @@ impl Prepared {
         (mean + drawn.sum::<f64>() / n * self.scale).clamp(f64::MIN, f64::MAX)
     }
 
-    /// The same series with the variance around the levels of a segmentation, if that is the larger one, and whether it is.
-    pub(crate) fn with_residuals<C: SegmentCost>(&self, cost: &C, starts: &[usize]) -> (Cow<'_, Self>, bool) {
+    /// Raises the variance to that around the levels of a segmentation, if that is larger; says whether it is.
+    pub(crate) fn raise_to_residuals<C: SegmentCost>(&mut self, cost: &C, starts: &[usize]) -> bool {
         let residuals: f64 = bounds(starts, cost.len()).map(|(start, end)| cost.cost(start, end)).sum();
         let variance = residuals / (cost.len() - starts.len()).max(1) as f64 * self.dependence;
-        if variance <= self.variance {
-            return (Cow::Borrowed(self), false);
-        }
-        (Cow::Owned(Self { variance, ..self.clone() }), true)
+        let is_larger = variance > self.variance;
+        self.variance = self.variance.max(variance);
+        is_larger
     }
 
     /// What one change costs in the units of the squared tamed values.

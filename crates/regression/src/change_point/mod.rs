@@ -83,8 +83,8 @@ pub enum ChangePointMethod {
 ///   of the whole variance within `sqrt n` steps, the series is one stationary process and the whole variance, made
 ///   long-run, is its noise; otherwise the series wanders, and a change between *straight lines* must explain `2 ln n` n-ths of
 ///   the whole variance.
-/// - A change of level costs `3 ln n` variances, corrected for the scale being an estimate. On independent noise
-///   about one series in a hundred then has any change.
+/// - A change of level costs `3 ln n` variances, corrected for the scale being an estimate. Of series of 50 or more
+///   independent normal values about one in a hundred then has any change.
 ///
 /// The places come from a multi-scale scan and an exact combination (`O(n log n)`; see the source of `search`). At least two
 /// values, at most [`SERIES_LEN_MAX`]; series of fewer than four values and constant ones have no changes. Deterministic; shifting or scaling the values
@@ -106,7 +106,7 @@ pub fn change_points(
 ) -> Result<Vec<ChangePoint>> {
     check(values, method)?;
     Ok(match prepare(values) {
-        Some(prepared) => search_prepared(values, &prepared, direction, method),
+        Some(mut prepared) => search_prepared(values, &mut prepared, direction, method),
         None => Vec::new(),
     })
 }
@@ -139,54 +139,55 @@ pub(crate) fn check(values: &[f64], method: ChangePointMethod) -> Result<()> {
     }
 }
 
-/// The changes of a series that was checked and prepared.
+/// The changes of a series that was checked and prepared; the variance of its noise may grow by what is left beside them.
 pub(crate) fn search_prepared(
     values: &[f64],
-    prepared: &Prepared,
+    prepared: &mut Prepared,
     direction: Option<Direction>,
     method: ChangePointMethod,
 ) -> Vec<ChangePoint> {
-    let tamed = &prepared.tamed;
     match method {
         ChangePointMethod::Auto if prepared.model == Model::Line => {
-            let cost = LineCost::new(tamed);
+            let cost = LineCost::new(&prepared.tamed);
             describe(values, prepared, &cost, &search::segment(&cost, prepared.penalty()), direction)
         }
         ChangePointMethod::Auto => {
-            let cost = LevelCost::new(tamed);
-            let (prepared, starts) = levels(prepared, &cost);
-            describe(values, &prepared, &cost, &starts, direction)
+            let cost = LevelCost::new(&prepared.tamed);
+            let starts = levels(prepared, &cost);
+            describe(values, prepared, &cost, &starts, direction)
         }
         ChangePointMethod::Pelt { penalty } => {
-            let cost = LevelCost::new(tamed);
+            let cost = LevelCost::new(&prepared.tamed);
             let price = penalty.map_or(prepared.penalty(), |penalty| penalty * prepared.noise);
             describe(values, prepared, &cost, &search::pelt(&cost, price), direction)
         }
         ChangePointMethod::Energy { level, permutations, seed } => {
-            let cost = LevelCost::new(tamed);
+            let cost = LevelCost::new(&prepared.tamed);
             let starts = energy::e_divisive(&prepared.plain, level, permutations, seed);
             describe(values, prepared, &cost, &starts, direction)
         }
     }
 }
 
-/// The segments of constant level, and the noise beside them, which can be more than the differences of neighbours said.
-fn levels<'a>(prepared: &'a Prepared, cost: &LevelCost) -> (std::borrow::Cow<'a, Prepared>, Vec<usize>) {
+/// The segments of constant level. What is left beside them can be more than the differences of neighbours said; then the
+/// variance is raised, and they are searched again.
+fn levels(prepared: &mut Prepared, cost: &LevelCost) -> Vec<usize> {
     let starts = search::segment(cost, prepared.penalty());
-    let (prepared, grown) = prepared.with_residuals(cost, &starts);
-    let starts = if grown && starts.len() > 1 { search::segment(cost, prepared.penalty()) } else { starts };
-    (prepared, starts)
+    if prepared.raise_to_residuals(cost, &starts) && starts.len() > 1 {
+        return search::segment(cost, prepared.penalty());
+    }
+    starts
 }
 
 /// The long-run variance of a series beside its levels, and the standard deviation of its single values, in its own unit;
 /// a season counts as noise. `None` for a constant series and below four values.
 pub(crate) fn noise_of(values: &[f64]) -> Option<(f64, f64)> {
-    let prepared = prepare_with_season_as_noise(values)?;
-    let variance = match prepared.model {
-        Model::Level => levels(&prepared, &LevelCost::new(&prepared.tamed)).0.variance,
-        Model::Line => prepared.variance,
-    };
-    Some((variance * prepared.scale * prepared.scale, prepared.noise.sqrt() * prepared.scale))
+    let mut prepared = prepare_with_season_as_noise(values)?;
+    if prepared.model == Model::Level {
+        let cost = LevelCost::new(&prepared.tamed);
+        levels(&mut prepared, &cost);
+    }
+    Some((prepared.variance * prepared.scale * prepared.scale, prepared.noise.sqrt() * prepared.scale))
 }
 
 /// What is to be said about each change.

@@ -1,4 +1,7 @@
 //! A season that is learnt while values arrive.
+//!
+//! It foretells the next value, for which three cycles and a mean are enough; the season of a finished series (in
+//! `change_point`) is taken away from what is then judged, and must be certain and robust: eight cycles and medians.
 
 use std::collections::VecDeque;
 
