@@ -337,7 +337,14 @@ pub(crate) enum DetectCommand {
     },
 }
 
+/// What scripts read; stable.
+const SERIES_JSON: &str = "With --json, one object per series and line: {\"series\", \"n\", \"change_points\": [{\"index\", \
+\"before\", \"after\", \"relative_change\", \"confidence\", \"interval\": [first, last], \"is_harmful\"}], \"anomalies\": \
+[{\"index\", \"method\", \"severity\", \"score\"}], \"trend\"}. An index is zero-based; that of a change is the first of \
+the new segment.";
+
 #[derive(Debug, Args)]
+#[command(after_help = SERIES_JSON)]
 pub(crate) struct SeriesArguments {
     /// CSV files (`index,value` or `time,value`, header optional) or JSON lines.
     #[arg(required = true)]

@@ -233,6 +233,24 @@ fn a_drift_is_a_trend_and_a_season_is_neither_change_nor_anomaly() {
 }
 
 #[test]
+fn a_step_and_a_spike_under_a_season_are_found() {
+    let mut noise = Noise::seeded(77);
+    let mut monthly: Vec<f64> = (0..240)
+        .map(|month| {
+            let season = 20.0 * (f64::from(month % 12) / 12.0 * std::f64::consts::TAU).cos();
+            season + noise.normal() + if month < 130 { 100.0 } else { 106.0 }
+        })
+        .collect();
+    // No more than the month before or after, but far too much for its own season.
+    monthly[54] += 25.0;
+    let found = report(&monthly);
+    assert_eq!(found.change_points.iter().map(|change| change.index).collect::<Vec<_>>(), [130]);
+    let (before, after) = (found.change_points[0].before, found.change_points[0].after);
+    assert!((before - 100.0).abs() < 1.0 && (after - 106.0).abs() < 1.0, "{before} {after}");
+    assert_eq!(found.anomalies.iter().map(|anomaly| anomaly.index).collect::<Vec<_>>(), [54]);
+}
+
+#[test]
 fn energy_and_pelt_find_the_plain_step_as_well() {
     let mut noise = Noise::seeded(31);
     let values = [noise.normals(40, 10.0, 1.0), noise.normals(40, 14.0, 1.0)].concat();
@@ -248,6 +266,9 @@ fn energy_and_pelt_find_the_plain_step_as_well() {
     }
     let greedy = change_points(&values, None, ChangePointMethod::Pelt { penalty: Some(0.1) }).unwrap();
     assert!(greedy.len() > 5, "a low price finds changes in noise: {}", greedy.len());
+    let long = vec![1.0; 50_001];
+    assert!(change_points(&long, None, methods[1]).is_err(), "its time grows with the square of the length");
+    assert_eq!(change_points(&long, None, ChangePointMethod::Auto).unwrap(), []);
 }
 
 #[test]

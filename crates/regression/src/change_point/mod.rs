@@ -26,6 +26,9 @@ use costs::{LevelCost, LineCost, SegmentCost};
 /// The longest series that is searched: about 70 bytes of memory per value are needed.
 pub const SERIES_LEN_MAX: usize = 2_000_000;
 
+/// The longest series for [`ChangePointMethod::Pelt`], whose time can grow with the square of the length.
+const PELT_LEN_MAX: usize = 50_000;
+
 /// A change of level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ChangePoint {
@@ -54,7 +57,7 @@ pub enum ChangePointMethod {
     #[default]
     Auto,
     /// The exact least-cost segmentation into constant levels (PELT), at a price of `penalty` variances of the noise for each
-    /// change; `None` for the price of `Auto`.
+    /// change; `None` for the price of `Auto`. At most 50 000 values: its time can grow with the square of the length.
     Pelt {
         /// The price in variances of the noise, finite and above 0: `3 ln n` is usual.
         penalty: Option<f64>,
@@ -117,6 +120,10 @@ pub(crate) fn check(values: &[f64], method: ChangePointMethod) -> Result<()> {
     if values.len() > SERIES_LEN_MAX {
         let found = format!("{} values", values.len());
         return Err(Error::Data { what: "a series", needed: "at most 2000000 values", found });
+    }
+    if values.len() > PELT_LEN_MAX && matches!(method, ChangePointMethod::Pelt { .. }) {
+        let found = format!("{} values", values.len());
+        return Err(Error::Data { what: "an exact search (PELT)", needed: "at most 50000 values", found });
     }
     let refuse =
         |what: &str, reason: &str| Err(Error::Invalid { what: what.to_owned(), reason: reason.to_owned() });

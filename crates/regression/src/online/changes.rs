@@ -32,7 +32,7 @@ const REACH: f64 = 3.0;
 /// the number of cuts looked at, is below `0.05 / (m (m + 1))` after `m` values: these chances sum to 0.05, so that for
 /// independent normal noise of known scale **the chance of any false alarm, however long the stream, is at most 5 %** between two changes.
 /// The scale and the dependence of neighbours are estimated from the newest 512 values, as
-/// [`change_points`](crate::change_points) does. Isolated outliers are drawn in, for which a value waits for the three after it.
+/// [`change_points`](crate::change_points) does; a season counts as noise. Isolated outliers are drawn in, for which a value waits for the three after it.
 ///
 /// ```
 /// use evoseal_regression::OnlineChanges;
