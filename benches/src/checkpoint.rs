@@ -16,10 +16,12 @@ mod targets;
 mod trees;
 
 use std::error::Error;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 pub(crate) use process::{LAUNCH, launch};
 pub(crate) use rounds::Report;
@@ -128,8 +130,9 @@ impl Options {
     }
 }
 
-/// Measures everything that was asked for.
-pub(crate) fn measure(options: &Options, smoke: bool) -> Result<Report, Failure> {
+/// Measures everything that was asked for. Dropping the folder removes trees and stores, which takes longer than some of
+/// the measurements: the report should be out before.
+pub(crate) fn measure(options: &Options, smoke: bool) -> Result<(Report, TempDir), Failure> {
     let standard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     let parent = std::path::absolute(options.workdir.as_deref().unwrap_or(&standard))?;
     std::fs::create_dir_all(&parent)?;
@@ -146,6 +149,7 @@ pub(crate) fn measure(options: &Options, smoke: bool) -> Result<Report, Failure>
     for (number, tree) in trees.iter().enumerate() {
         let mut found = systems::find(&names)?;
         let place = place.path().join(number.to_string());
+        say(&format!("building tree {}", tree.name()));
         let root = place.join("tree");
         tree.build(&root, smoke)?;
         let session = rounds::Session::new(tree, &root, &place)?;
@@ -159,7 +163,12 @@ pub(crate) fn measure(options: &Options, smoke: bool) -> Result<Report, Failure>
     if let Some(only) = options.only {
         report.figures.retain(|figure| figure.operation == only);
     }
-    Ok(report)
+    Ok((report, place))
+}
+
+/// A line about what goes on. A reader that has gone away is no error.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// The report as tables.

@@ -76,18 +76,25 @@ struct Figures {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let smoke = arguments.smoke;
+    // Removes what was measured when it goes, after the report is out.
+    let mut _place = None;
+    let mut checkpoints = |options: &checkpoint::Options| {
+        let (report, place) = checkpoint::measure(options, smoke)?;
+        _place = Some(place);
+        Ok::<_, Box<dyn Error>>(Some(report))
+    };
     let measured = match arguments.subject {
         Some(Subject::Launch) => return checkpoint::launch(),
         Some(Subject::Floor { words }) => return checkpoint::floor(&words),
         Some(Subject::Checkpoint(options)) => {
-            Measured { checkpoint: Some(checkpoint::measure(&options, smoke)?), ..Measured::default() }
+            Measured { checkpoint: checkpoints(&options)?, ..Measured::default() }
         }
         Some(Subject::Detect) => Measured { detect: Some(detect::measure(smoke)?), ..Measured::default() },
         Some(Subject::Regression(options)) => {
             Measured { regression: Some(regression::measure(&options, smoke)?), ..Measured::default() }
         }
         None => Measured {
-            checkpoint: Some(checkpoint::measure(&checkpoint::Options::standard(), smoke)?),
+            checkpoint: checkpoints(&checkpoint::Options::standard())?,
             detect: Some(detect::measure(smoke)?),
             regression: Some(regression::measure(&regression::Options::default(), smoke)?),
         },

@@ -125,6 +125,7 @@ impl Session {
         report: &mut Report,
     ) -> Result<(), Failure> {
         for round in 0..rounds {
+            super::say(&format!("tree {}, round {} of {rounds}", self.name, round + 1));
             self.round(systems, round, Some(report))?;
         }
         let traced = super::systems::version_of(Path::new("strace"), "--version").is_some();

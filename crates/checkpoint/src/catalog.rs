@@ -277,16 +277,16 @@ pub(crate) fn open(backend: &dyn ObjectBackend) -> Result<Option<(StoreHeader, C
 }
 
 /// Reads the catalogue as it is now. Of a log that has only grown since `known` was read, only what is new is read.
-pub(crate) fn load(backend: &dyn ObjectBackend, known: Option<&Loaded>) -> Result<Loaded> {
+pub(crate) fn load(backend: &dyn ObjectBackend, known: Option<Loaded>) -> Result<Loaded> {
     if let Some(known) = known.filter(|known| known.problems.is_empty())
         && let Some(state) = &known.state
         && let Some(cell) = backend.load(CATALOG, state.valid_len)?
     {
         if cell.state == *state {
-            return Ok(known.clone());
+            return Ok(known);
         }
         if cell.state.len > state.valid_len {
-            let grown = read(backend, known, state.valid_len, &cell)?;
+            let grown = read(backend, &known, state.valid_len, &cell)?;
             if grown.problems.is_empty() {
                 return Ok(grown);
             }
@@ -328,7 +328,7 @@ fn read(backend: &dyn ObjectBackend, known: &Loaded, from: u64, cell: &Cell) -> 
 /// Whatever the change names must be stored already, or be attached. `None` changes nothing. Gives the catalogue after it.
 pub(crate) fn commit<T>(
     backend: &dyn ObjectBackend,
-    known: Option<&Loaded>,
+    known: Option<Loaded>,
     attachment: Option<&PackRef>,
     mut change: impl FnMut(&Catalog) -> Result<(T, Option<Commit>)>,
 ) -> Result<(T, Loaded)> {
@@ -343,21 +343,16 @@ pub(crate) fn commit<T>(
             }
             _ => &[],
         };
-        if let Some(next) = append(backend, &loaded, commit, attached)? {
-            return Ok((result, next));
+        if append(backend, &mut loaded, commit, attached)? {
+            return Ok((result, loaded));
         }
-        loaded = load(backend, Some(&loaded))?;
+        loaded = load(backend, Some(loaded))?;
     }
     Err(Error::Locked { store: backend.location(), holder: "writers that commit without pause".to_owned() })
 }
 
-/// `None` if someone else was faster.
-fn append(
-    backend: &dyn ObjectBackend,
-    loaded: &Loaded,
-    commit: Commit,
-    attached: &[u8],
-) -> Result<Option<Loaded>> {
+/// `false` if someone else was faster; otherwise `loaded` is what stands there now.
+fn append(backend: &dyn ObjectBackend, loaded: &mut Loaded, commit: Commit, attached: &[u8]) -> Result<bool> {
     let Some(state) = &loaded.state else {
         // The first log begins with a base, like every other.
         let base = codec::encode("catalogue", &Catalog::default().base())?;
@@ -365,25 +360,22 @@ fn append(
         let meta = codec::encode("commit", &Meta::Commit(commit))?;
         let record = journal::encode(&journal::chain_of(&bytes), &meta, attached);
         bytes.extend_from_slice(&record);
-        if !backend.swap(CATALOG, None, &bytes)? {
-            return Ok(None);
+        let is_done = backend.swap(CATALOG, None, &bytes)?;
+        if is_done {
+            *loaded = load(backend, None)?;
         }
-        return load(backend, None).map(Some);
+        return Ok(is_done);
     };
     let meta = Meta::Commit(commit);
     let record = journal::encode(&loaded.chain, &codec::encode("commit", &meta)?, attached);
     if !backend.append(CATALOG, state, &record)? {
-        return Ok(None);
+        return Ok(false);
     }
-    let mut catalog = (*loaded.catalog).clone();
-    catalog.apply(meta, attached)?;
     let len = state.valid_len + record.len() as u64;
-    Ok(Some(Loaded {
-        catalog: Arc::new(catalog),
-        state: Some(CellState { len, valid_len: len, ..CellState::of(&record) }),
-        chain: journal::chain_of(&record),
-        problems: loaded.problems.clone(),
-    }))
+    loaded.state = Some(CellState { len, valid_len: len, ..CellState::of(&record) });
+    loaded.chain = journal::chain_of(&record);
+    Arc::make_mut(&mut loaded.catalog).apply(meta, attached)?;
+    Ok(true)
 }
 
 /// Replaces the log by one that begins with what `change` makes of the catalogue; `false` if it has changed meanwhile.

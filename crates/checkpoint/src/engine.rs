@@ -81,7 +81,7 @@ impl Engine {
     /// The newest catalogue.
     pub(crate) fn load(&self) -> Result<Loaded> {
         let known = self.state().loaded.take();
-        let loaded = catalog::load(&*self.backend, known.as_ref())?;
+        let loaded = catalog::load(&*self.backend, known)?;
         self.state().loaded = Some(loaded.clone());
         Ok(loaded)
     }
@@ -93,7 +93,7 @@ impl Engine {
         change: impl FnMut(&Catalog) -> Result<(T, Option<Commit>)>,
     ) -> Result<T> {
         let known = self.state().loaded.take();
-        let (result, loaded) = catalog::commit(&*self.backend, known.as_ref(), attachment, change)?;
+        let (result, loaded) = catalog::commit(&*self.backend, known, attachment, change)?;
         self.state().loaded = Some(loaded);
         Ok(result)
     }

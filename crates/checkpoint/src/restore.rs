@@ -266,11 +266,10 @@ impl Restore<'_> {
         let applied = stage.apply(&differences.list);
         stage.abandon();
         applied?;
-        if let Some(path) = stage.first_disturbed(&differences.list)? {
-            return Err(Error::NotRestored { target: root.path().to_owned(), path: path.to_string() });
-        }
         if self.mode == RestoreMode::Empty && self.patterns.is_none() {
             self.read_back(&root, &stage)?;
+        } else if let Some(path) = stage.first_disturbed(&differences.list)? {
+            return Err(Error::NotRestored { target: root.path().to_owned(), path: path.to_string() });
         }
         stage.sync(&differences.list)?;
         if self.mode == RestoreMode::Empty {

@@ -48,6 +48,10 @@ pub(crate) struct Stage<'a> {
     written: Mutex<BTreeMap<EntryPath, (FileStat, Digest)>>,
     /// Folders whose rights are to be set at the end, by path.
     unlocked: Mutex<BTreeMap<Vec<u8>, u32>>,
+    /// What the process takes away from the rights of what it makes; everything where that is not known.
+    umask: u32,
+    /// New files that are to be synced.
+    unsynced: Mutex<Vec<(Vec<u8>, File)>>,
 }
 
 #[derive(Debug, Clone)]
@@ -91,6 +95,8 @@ impl<'a> Stage<'a> {
             syncs_each: change_count <= SYNCED_EACH_MAX,
             written: Mutex::default(),
             unlocked: Mutex::default(),
+            umask: umask().unwrap_or(0o777),
+            unsynced: Mutex::default(),
         }
     }
 
@@ -112,7 +118,15 @@ impl<'a> Stage<'a> {
         self.write_batches(reader, batches, &children, count)?;
         self.write_links(differences)?;
         // A name must not swing to bytes that a crash could still lose.
-        if self.syncs_each || count == 0 { Ok(()) } else { self.root.sync() }
+        if self.syncs_each || count == 0 { self.sync_files() } else { self.root.sync() }
+    }
+
+    /// Syncs what was written. The file system puts syncs that come together into one, so they come together.
+    fn sync_files(&self) -> Result<()> {
+        let files = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        let sync =
+            |(path, file): &(Vec<u8>, File)| file.sync_all().map_err(|source| self.io("sync", path, source));
+        all_at_once(&files, sync)
     }
 
     /// What is written directly aside, by folder, and what goes into new folders.
@@ -218,7 +232,7 @@ impl<'a> Stage<'a> {
             match entry.kind {
                 EntryKind::Directory { mode } => {
                     let place = join(&batch.place, &entry.name);
-                    self.make_folder(&folder, &place, &entry.name, *mode)?;
+                    self.make_folder(&folder, entry, *mode)?;
                     let new = children.get(entry.path.as_bytes()).into_iter().flatten();
                     let new = new.map(|(path, kind)| NewEntry {
                         path,
@@ -244,11 +258,14 @@ impl<'a> Stage<'a> {
         Ok(batches_of(inside))
     }
 
-    /// A new folder can be filled whatever its rights will be; they are set at the end.
-    fn make_folder(&self, folder: &OwnedFd, place: &[u8], name: &[u8], mode: u32) -> Result<()> {
-        mkdirat(folder, OsStr::from_bytes(name), Mode::from(mode & 0o777 | 0o700))
-            .map_err(|error| self.root.error("create", place, error))?;
-        self.unlocked.lock().unwrap_or_else(PoisonError::into_inner).insert(place.to_vec(), mode);
+    /// A new folder can be filled whatever its rights will be; if those are others, they are set at the end.
+    fn make_folder(&self, folder: &OwnedFd, entry: &NewEntry<'_>, mode: u32) -> Result<()> {
+        mkdirat(folder, OsStr::from_bytes(&entry.name), Mode::from(mode & 0o777 | 0o700))
+            .map_err(|error| self.root.error("create", entry.path.as_bytes(), error))?;
+        if mode & 0o700 != 0o700 || mode & !0o777 != 0 || mode & self.umask != 0 {
+            let mut unlocked = self.unlocked.lock().unwrap_or_else(PoisonError::into_inner);
+            unlocked.insert(entry.path.as_bytes().to_vec(), mode);
+        }
         Ok(())
     }
 
@@ -304,7 +321,7 @@ impl<'a> Stage<'a> {
             stat = fstat(&file).map_err(fail)?;
         }
         if self.syncs_each {
-            file.sync_all().map_err(|source| self.io("sync", path, source))?;
+            self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).push((path.to_vec(), file));
         }
         Ok(FileStat::of(&stat))
     }
@@ -480,31 +497,35 @@ impl<'a> Stage<'a> {
         }
         let folders: BTreeSet<&[u8]> =
             differences.iter().map(|difference| split(difference.path.as_bytes()).0).collect();
-        for path in folders {
-            match self.root.directory(path) {
-                Ok(folder) => {
-                    File::from(folder).sync_all().map_err(|source| self.io("sync", path, source))?;
-                }
-                // It was removed with what was in it; the folder that held it is synced.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(error) => return Err(self.root.error("open", path, error)),
-            }
-        }
-        Ok(())
+        let folders: Vec<&[u8]> = folders.into_iter().collect();
+        all_at_once(&folders, |path| match self.root.directory(path) {
+            Ok(folder) => File::from(folder).sync_all().map_err(|source| self.io("sync", path, source)),
+            // It was removed with what was in it; the folder that held it is synced.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(error) => Err(self.root.error("open", path, error)),
+        })
     }
 
     /// The first path where something else stands than what was put there, because someone else writes to the target.
     pub(crate) fn first_disturbed(&self, differences: &[Difference]) -> Result<Option<EntryPath>> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open: Option<(&[u8], Option<OwnedFd>)> = None;
         for difference in differences {
             let path = &difference.path;
             let (above, name) = split(path.as_bytes());
-            let stat = match self.root.directory(above) {
-                Ok(folder) => {
-                    stat_in(&folder, name).map_err(|error| self.root.error("read", path.as_bytes(), error))?
+            if open.as_ref().is_none_or(|(open, _)| *open != above) {
+                let folder = match self.root.directory(above) {
+                    Ok(folder) => Some(folder),
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
+                    Err(error) => return Err(self.root.error("open", above, error)),
+                };
+                open = Some((above, folder));
+            }
+            let stat = match open.as_ref().and_then(|(_, folder)| folder.as_ref()) {
+                Some(folder) => {
+                    stat_in(folder, name).map_err(|error| self.root.error("read", path.as_bytes(), error))?
                 }
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
-                Err(error) => return Err(self.root.error("open", above, error)),
+                None => None,
             };
             let kind = stat.as_ref().map(|stat| FileType::from_raw_mode(stat.st_mode));
             let is_right = match &difference.after {
@@ -607,6 +628,27 @@ fn batches_of(folders: BTreeMap<Vec<u8>, Vec<NewEntry<'_>>>) -> Vec<Batch<'_>> {
         );
     }
     batches
+}
+
+/// Does the same with each of a few things, each on a thread of its own.
+fn all_at_once<T: Sync>(things: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let [first, others @ ..] = things else { return Ok(()) };
+    let work = &work;
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.iter().map(|thing| scope.spawn(move || work(thing))).collect();
+        let mut result = work(first);
+        for thread in others {
+            result = result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        result
+    })
+}
+
+/// What the kernel says about this process: asking for the umask in another way would change it for a moment.
+fn umask() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(line.trim(), 8).ok()
 }
 
 fn is_inside(path: &EntryPath, folder: &EntryPath) -> bool {

@@ -72,29 +72,15 @@ impl Blocks {
 
     /// The mean of all but the newest `newer` values, which must be whole blocks.
     pub(super) fn older_mean(&self, newer: usize) -> f64 {
-        let (newer_sum, _) = self.tail(newer);
-        (self.sum - newer_sum) / (self.count - newer).max(1) as f64
-    }
-
-    /// Forgets all but the newest `newer` values, which must be whole blocks.
-    pub(super) fn keep(&mut self, newer: usize) {
-        let (sum, blocks) = self.tail(newer);
-        self.parts.drain(..self.parts.len() - blocks);
-        self.count = newer;
-        self.sum = sum;
-    }
-
-    fn tail(&self, newer: usize) -> (f64, usize) {
-        let (mut count, mut sum, mut blocks) = (0, 0.0, 0);
+        let (mut count, mut newer_sum) = (0, 0.0);
         for (size, part) in self.parts.iter().rev() {
             if count >= newer {
                 break;
             }
             count += size;
-            sum += part;
-            blocks += 1;
+            newer_sum += part;
         }
-        (sum, blocks)
+        (self.sum - newer_sum) / (self.count - newer).max(1) as f64
     }
 }
 
@@ -123,7 +109,5 @@ mod tests {
         assert_eq!(cut.newer, 6);
         assert!((cut.gain - 4.0 * 360.0 / 66.0).abs() < 1e-9, "{cut:?}");
         assert!((blocks.older_mean(6) - 1.0).abs() < 1e-12);
-        blocks.keep(6);
-        assert_eq!((blocks.count(), blocks.sum), (6, 18.0));
     }
 }

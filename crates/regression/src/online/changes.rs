@@ -141,7 +141,7 @@ impl OnlineChanges {
         let since = (newer + HALF).min(self.kept.len());
         let sum: f64 = (self.kept.len() - since..self.kept.len()).map(|place| self.tamed(place)).sum();
         let after = sum / since as f64;
-        self.stretch.keep(cut.newer);
+        self.restart(newer);
         let relative_change = (after - before) / before.abs();
         Some(ChangePoint {
             index: known - newer,
@@ -152,6 +152,19 @@ impl OnlineChanges {
             interval: (known - interval.0, known - interval.1),
             is_harmful: is_harmful(after - before, self.direction),
         })
+    }
+
+    /// Begins a new stretch with the newest known values, as far as they are kept.
+    fn restart(&mut self, newer: usize) {
+        let known = self.kept.len() - HALF;
+        self.stretch = Blocks::default();
+        for place in known.saturating_sub(newer)..known {
+            let tamed = self.tamed(place);
+            if self.stretch.count() == 0 {
+                self.origin = tamed;
+            }
+            self.stretch.push(tamed - self.origin);
+        }
     }
 
     /// How many of the known values lie after the change, exactly, and after the ends of its 95 % confidence set: the place that
