@@ -1,7 +1,7 @@
 //! What scatters in a series although nothing changes: its scale, its memory, its season, its outliers.
 
-/// The quantile of the absolute differences of neighbours from which the scale is taken. The median would lose a third of
-/// the information and takes noise with two modes for quiet; at 0.8 a tenth of the values may be outliers.
+/// The quantile of the absolute differences of neighbours from which the scale is taken. The median would tell
+/// the scale less surely and takes noise with two modes for quiet; at 0.8 a tenth of the values may be outliers.
 const SCALE_QUANTILE: f64 = 0.8;
 /// The 0.9 quantile of the standard normal distribution: 0.8 of its absolute values lie below.
 const SCALE_NORMAL: f64 = 1.281_551_565_544_600_4;
