@@ -247,7 +247,11 @@ pub(crate) fn not_found(id: CheckpointId) -> Error {
 /// Makes a new store; `false` if there is one already.
 pub(crate) fn create(backend: &dyn ObjectBackend) -> Result<bool> {
     if !backend.list(HEADER)?.is_empty() {
-        return Ok(false);
+        match open(backend) {
+            // Torn by a crash of the machine while the store was being made, which nobody can have used since.
+            Err(Error::Damaged { .. }) if backend.load(CATALOG, 0)?.is_none() => {}
+            _ => return Ok(false),
+        }
     }
     let header = StoreHeader { backend: backend.name().to_owned(), chunking: Chunking::STANDARD };
     backend.put(HEADER, &HEADER_FORMAT.seal_twice(&codec::encode("store header", &header)?))?;

@@ -147,50 +147,42 @@ impl Engine {
     /// Every object that some checkpoint needs. Any damage on the way is an error: what cannot be read cannot be ruled
     /// out. Pages that several checkpoints share are read once.
     fn live_objects(&self, snapshot: &Snapshot) -> Result<HashSet<ObjectKey>> {
-        let mut live = HashSet::new();
+        let mut live = LiveObjects { snapshot, found: HashSet::new() };
         let mut reader = self.reader(snapshot);
         let mut pending: Vec<Digest> = Vec::new();
         for entry in &snapshot.catalog.checkpoints {
-            live.extend(reader.metadata_parts(entry.id.digest())?);
+            live.add(reader.metadata_parts(entry.id.digest())?)?;
             let parts = reader.metadata_parts(entry.tree)?;
-            if live.contains(&parts[0]) {
+            if live.found.contains(&parts[0]) {
                 continue;
             }
             let bytes = reader.metadata(entry.tree)?;
             match TreeObject::decode(&format!("tree {}", entry.tree), &bytes)? {
                 None => pending.push(entry.tree),
                 Some(tree) => {
-                    live.extend(parts);
+                    live.add(parts)?;
                     pending.push(tree.page);
                     if let Some(extras) = tree.extras {
-                        live.extend(reader.metadata_parts(extras)?);
+                        live.add(reader.metadata_parts(extras)?)?;
                     }
                 }
             }
             while let Some(digest) = pending.pop() {
-                let parts = reader.metadata_parts(digest)?;
-                let is_known = live.contains(&parts[0]);
-                live.extend(parts);
-                if is_known {
+                if !live.add(reader.metadata_parts(digest)?)? {
                     continue;
                 }
                 for entry in page::decode(&format!("page {digest}"), &reader.metadata(digest)?)? {
                     match entry.node {
                         PageNode::Directory { page, .. } => pending.push(page),
                         PageNode::File { digest, size_bytes, .. } => {
-                            live.extend(reader.content_parts(digest, size_bytes)?);
+                            live.add(reader.content_parts(digest, size_bytes)?)?;
                         }
                         PageNode::Symlink { .. } => {}
                     }
                 }
             }
         }
-        for key in &live {
-            if snapshot.index.locate(*key)?.is_none() {
-                return Err(missing(key.digest));
-            }
-        }
-        Ok(live)
+        Ok(live.found)
     }
 
     /// Copies what is live in the outdated packs into new ones and begins a new log without them.
@@ -309,6 +301,25 @@ impl Engine {
     pub(crate) fn stored_bytes(&self) -> Result<u64> {
         let objects: u64 = self.backend.list("")?.iter().map(|object| object.size_bytes).sum();
         Ok(objects + self.load()?.size_bytes())
+    }
+}
+
+/// Objects that are needed, each of which is there.
+struct LiveObjects<'a> {
+    snapshot: &'a Snapshot,
+    found: HashSet<ObjectKey>,
+}
+
+impl LiveObjects<'_> {
+    /// Whether the first of the parts is new.
+    fn add(&mut self, parts: Vec<ObjectKey>) -> Result<bool> {
+        let is_new = parts.first().is_some_and(|part| !self.found.contains(part));
+        for part in parts {
+            if self.found.insert(part) && self.snapshot.index.locate(part)?.is_none() {
+                return Err(missing(part.digest));
+            }
+        }
+        Ok(is_new)
     }
 }
 

@@ -19,7 +19,7 @@ const ZEROS_STEP: usize = 64 << 10;
 /// How much is read at once.
 const READ_LEN: usize = 1 << 20;
 /// How much waits before it is cut: several of the largest chunks, so that little is looked at twice.
-const PENDING_LEN: usize = 4 << 20;
+const PENDING_LEN: usize = 2 << 20;
 
 /// Why a file could not be read.
 #[derive(Debug)]

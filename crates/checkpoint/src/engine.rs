@@ -204,7 +204,7 @@ impl Engine {
             size_bytes: contents.values().map(|bytes| bytes.len() as u64).sum(),
         };
         let stats = CaptureStats { entries_seen: contents.len() as u64, ..CaptureStats::default() };
-        self.seal(tree, sink, builder, &totals, stats, created_at, details, None, lock)
+        Self::seal(tree, sink, builder, &totals, stats, created_at, details, None, lock)
     }
 
     fn capture_directory(
@@ -225,7 +225,7 @@ impl Engine {
         let options = self.settings.capture_options();
         let walk = WalkPlan {
             root: &root,
-            rules: self.rules(options),
+            rules: Self::rules(options),
             options,
             excluded: &excluded,
             cache: &known,
@@ -245,12 +245,21 @@ impl Engine {
         };
         let totals = Totals { file_count: findings.file_count, size_bytes: findings.size_bytes };
         let cache = cache.map(|cache| (root.path().to_owned(), cache));
-        self.seal(built.tree, sink, BlockBuilder::default(), &totals, stats, created_at, details, cache, lock)
+        Self::seal(
+            built.tree,
+            sink,
+            BlockBuilder::default(),
+            &totals,
+            stats,
+            created_at,
+            details,
+            cache,
+            lock,
+        )
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of two callers, cut out for length only")]
     fn seal(
-        &self,
         tree: Digest,
         sink: PackSink<'_>,
         mut builder: BlockBuilder,
@@ -310,7 +319,7 @@ impl Engine {
     }
 
     /// Which rules say what of a present workspace is captured.
-    pub(crate) fn rules(&self, options: CaptureOptions) -> &'static dyn RuleSource {
+    pub(crate) fn rules(options: CaptureOptions) -> &'static dyn RuleSource {
         if options.include_ignored { &NoRules } else { &PresentRules }
     }
 
@@ -364,7 +373,7 @@ impl Engine {
         let options = self.settings.capture_options();
         let walk = WalkPlan {
             root: &root,
-            rules: self.rules(options),
+            rules: Self::rules(options),
             options,
             excluded: &excluded,
             cache: &known,

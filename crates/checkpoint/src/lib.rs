@@ -19,12 +19,12 @@
 //! - [`CheckpointStore`] is the trait that other crates hold. Its documentation is the contract.
 //! - [`CheckpointManager`] implements it over any [`ObjectBackend`]: [`LocalBackend`] keeps objects as files,
 //!   [`MemoryBackend`] in memory. Its own methods do the same work on the calling thread, without a runtime.
-//! - Capture walks the workspace by directory handles, reads only files whose stat data changed, cuts large files into
-//!   chunks by content, and puts what the store lacks into packs. One conditional write of a small catalogue makes the
-//!   checkpoint visible; until then there is nothing to see. `FORMAT.md` in this crate describes every byte, and what
-//!   each interruption leaves.
-//! - Restore compares, writes everything that is new aside, checks every byte, and only then swings names. It follows no
-//!   symlink and leaves its target in no way. A damaged checkpoint changes nothing.
+//! - Capture walks the workspace by directory handles on a few threads, reads only files whose stat data changed, cuts
+//!   large files into chunks by content, and puts what the store lacks into packs. What it saw stood there at one instant:
+//!   otherwise it walks again. One record added to a log makes the checkpoint visible; until then there is nothing to see.
+//!   `FORMAT.md` in this crate describes every byte, and what each interruption leaves.
+//! - Restore compares directory pages from the root down, writes everything that is new aside, checks every byte, and only
+//!   then swings names. It follows no symlink and leaves its target in no way. A damaged checkpoint changes nothing.
 //! - [`apply_retention`] keeps a store small; [`CheckpointStore::verify`] reads it all and names what is damaged and what
 //!   that costs.
 //!
@@ -58,11 +58,14 @@
 //!
 //! # What it does not do
 //!
-//! - It captures kinds, contents, executable bits and symlinks. Owners, other mode bits, times, extended attributes and
-//!   hard links are not part of a tree; holes in sparse files are filled.
-//! - `.git` and `.evoseal` at any depth, and what `.gitignore` and `.evosealignore` exclude, are neither captured nor
-//!   removed. A directory that holds such things and nothing else is not part of the tree. Lines of ignore files that are not UTF-8
-//!   match nothing.
+//! - It captures kinds, contents, rights, symlinks, hard links and holes; times of modification and extended attributes
+//!   when asked. Owners are not part of a tree, and neither are the set-user and set-group bits of files, which a restore would
+//!   lend: files that have them are named. A run of zeros of 64 KiB and more in a file above 1 MiB comes back as a hole.
+//! - The workspace's `.git`, `.evoseal` at any depth, and what `.gitignore` and `.evosealignore` exclude, are neither captured
+//!   nor removed; with [`CheckpointSettings::include_ignored`] ignored files and repositories inside the workspace are captured
+//!   like everything else. A directory that holds such things and nothing else is not part of the tree. Lines of ignore files
+//!   that are not UTF-8 match nothing. Sockets, pipes and devices are passed over and named; a mount point inside the workspace
+//!   is refused.
 //! - A restore is not one atomic step: cut off while names swing, some files are new and some old, and running it again
 //!   completes it. Whoever needs that to happen by itself keeps a journal, as the rollback crate does.
 //! - It trusts the times that the file system keeps. Code that wrote through a memory mapping may have changed a file

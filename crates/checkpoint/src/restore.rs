@@ -72,7 +72,8 @@ impl RuleSource for StoredRules {
 
 /// What stands in a target, compared with what should.
 struct Comparison {
-    root: Root,
+    /// Whether nothing at all stands there.
+    is_empty: bool,
     differences: Differences,
     /// What an interrupted restore left behind.
     leftovers: Vec<EntryPath>,
@@ -107,7 +108,7 @@ impl Engine {
                 {
                     restore.everything()?
                 }
-                other => other?.differences,
+                other => other?.1.differences,
             };
             Ok(restore.report(&differences))
         })
@@ -149,11 +150,11 @@ impl Restore<'_> {
         Ok(differences)
     }
 
-    fn compare(&mut self, target: &Path) -> Result<Comparison> {
+    fn compare(&mut self, target: &Path) -> Result<(Root, Comparison)> {
         let root = self.engine.open_workspace(target)?;
-        let present = self.engine.rules(self.stored.object.options);
+        let present = Engine::rules(self.stored.object.options);
         let mut comparison = self.compare_under(&root, present, &|_| false)?;
-        if comparison.1.is_doubtful {
+        if comparison.differences.is_doubtful {
             let rules = StoredRules::read(&mut self.reader, &self.stored)?;
             comparison = if self.stored.object.options.include_ignored {
                 self.compare_under(&root, present, &|path| rules.is_wanted(path))?
@@ -161,18 +162,16 @@ impl Restore<'_> {
                 self.compare_under(&root, &rules, &|path| rules.is_wanted(path))?
             };
         }
-        let (top, mut differences, leftovers, blocked) = comparison;
-        let is_resumed = leftovers.iter().any(|path| path.as_bytes() == MARKER);
-        let not_empty = || Error::NotEmpty { path: root.path().to_owned() };
         if self.mode == RestoreMode::Empty {
             // A resumed restore may add to what it made before; anything else in there is not ours.
-            let only_adds = differences.list.iter().all(|difference| difference.before.is_none());
-            if (!top.is_empty && !is_resumed) || !only_adds {
-                return Err(not_empty());
+            let is_resumed = comparison.leftovers.iter().any(|path| path.as_bytes() == MARKER);
+            let only_adds = comparison.differences.list.iter().all(|difference| difference.before.is_none());
+            if (!comparison.is_empty && !is_resumed) || !only_adds {
+                return Err(Error::NotEmpty { path: root.path().to_owned() });
             }
         }
-        self.choose(&mut differences)?;
-        Ok(Comparison { root, differences, leftovers, blocked })
+        self.choose(&mut comparison.differences)?;
+        Ok((root, comparison))
     }
 
     fn compare_under(
@@ -180,7 +179,7 @@ impl Restore<'_> {
         root: &Root,
         rules: &dyn RuleSource,
         is_wanted: &dyn Fn(&[u8]) -> bool,
-    ) -> Result<(Top, Differences, Vec<EntryPath>, Option<Vec<u8>>)> {
+    ) -> Result<Comparison> {
         let known = self.engine.stat_cache(root.path());
         let excluded = self.engine.excluded();
         let walk = WalkPlan {
@@ -195,18 +194,17 @@ impl Restore<'_> {
         };
         let (stored, reader) = (&self.stored, &mut self.reader);
         let plan = CapturePlan { walk, is_wanted };
-        let (captured, (top, differences, blocked)) = capture::capture_with(&plan, |walk, built| {
+        let (captured, (is_empty, differences, blocked)) = capture::capture_with(&plan, |walk, built| {
             let differences = difference::compare(walk, built, stored, reader)?;
             let blocked = blocked_by(walk, &differences);
             let folder = &walk.folders[0];
-            let top = Top { is_empty: folder.entry_count == 0 && !folder.has_kept };
-            Ok((top, differences, blocked))
+            Ok((folder.entry_count == 0 && !folder.has_kept, differences, blocked))
         })?;
         let is_equal = differences.list.is_empty() && !differences.is_doubtful;
         if let Some(cache) = captured.cache.filter(|_| is_equal) {
             self.engine.keep_stat_cache(root.path(), cache);
         }
-        Ok((top, differences, captured.findings.leftovers, blocked))
+        Ok(Comparison { is_empty, differences, leftovers: captured.findings.leftovers, blocked })
     }
 
     /// Leaves out what was not asked for.
@@ -237,7 +235,7 @@ impl Restore<'_> {
     }
 
     fn run_in(&mut self, target: &Path) -> Result<RestoreReport> {
-        let Comparison { root, differences, leftovers, blocked } = self.compare(target)?;
+        let (root, Comparison { differences, leftovers, blocked, .. }) = self.compare(target)?;
         if self.mode == RestoreMode::InPlace && differences.list.is_empty() && leftovers.is_empty() {
             // The comparison has just read the target and found it equal; reading it back would say the same.
             return Ok(self.report(&differences));
@@ -287,7 +285,7 @@ impl Restore<'_> {
         let excluded = self.engine.excluded();
         let rules;
         let source: &dyn RuleSource = if options.include_ignored {
-            self.engine.rules(options)
+            Engine::rules(options)
         } else {
             rules = StoredRules::read(&mut self.reader, &self.stored)?;
             &rules
@@ -330,11 +328,6 @@ impl Restore<'_> {
     }
 }
 
-/// What matters about the target itself.
-struct Top {
-    is_empty: bool,
-}
-
 /// A folder that must give way to something else may hold nothing that is ignored or left alone: it could not be
 /// brought back.
 fn blocked_by(walk: &Walk<'_>, differences: &Differences) -> Option<Vec<u8>> {
@@ -355,8 +348,9 @@ fn blocked_by(walk: &Walk<'_>, differences: &Differences) -> Option<Vec<u8>> {
 
 /// A cache of the files that were just written.
 fn cache_of(written: &BTreeMap<EntryPath, (FileStat, Digest)>, device: u64) -> StatCache {
+    type File<'n> = (&'n [u8], FileStat, Digest);
     let now = Stamp::now();
-    let mut folders: BTreeMap<&[u8], Vec<(&[u8], FileStat, Digest)>> = BTreeMap::new();
+    let mut folders: BTreeMap<&[u8], Vec<File<'_>>> = BTreeMap::new();
     for (path, (stat, digest)) in written {
         let (folder, name) = split(path.as_bytes());
         folders.entry(folder).or_default().push((name, *stat, *digest));

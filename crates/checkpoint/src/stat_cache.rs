@@ -101,7 +101,7 @@ impl SeenWriter {
                 self.bytes.extend_from_slice(&stat.size_bytes.to_le_bytes());
                 self.stamp(stat.modified);
                 self.stamp(stat.changed);
-                self.bytes.extend_from_slice(&((stat.mode & 0o7777) as u16).to_le_bytes());
+                self.bytes.extend_from_slice(&narrow(stat.mode & 0o7777).to_le_bytes());
                 self.bytes.extend_from_slice(digest.as_bytes());
             }
             SeenKind::Symlink { inode, modified, changed, target } => {
@@ -177,6 +177,11 @@ impl<'a> Iterator for SeenReader<'a> {
     }
 }
 
+/// The bits of a mode without those for the type.
+fn narrow(mode: u32) -> u16 {
+    u16::try_from(mode).expect("rights have twelve bits, and no folder's mode has more than sixteen")
+}
+
 /// The type bits of a regular file in a mode.
 const REGULAR: u32 = 0o100_000;
 
@@ -195,7 +200,7 @@ impl StatCache {
             let entries_len = u32::try_from(folder.entries.len()).expect("a page limits what a folder holds");
             cache.bytes.extend_from_slice(&path_len.to_le_bytes());
             cache.bytes.extend_from_slice(&folder.device.to_le_bytes());
-            cache.bytes.extend_from_slice(&(folder.mode as u16).to_le_bytes());
+            cache.bytes.extend_from_slice(&narrow(folder.mode).to_le_bytes());
             cache.bytes.push(flags);
             cache.bytes.extend_from_slice(folder.page.as_bytes());
             cache.bytes.extend_from_slice(&folder.entry_count.to_le_bytes());

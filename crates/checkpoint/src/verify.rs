@@ -235,7 +235,7 @@ impl Engine {
             let nothing = StatCache::default();
             let walk = WalkPlan {
                 root: &root,
-                rules: self.rules(options),
+                rules: Self::rules(options),
                 options,
                 excluded: &excluded,
                 cache: &nothing,

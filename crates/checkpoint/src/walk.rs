@@ -4,29 +4,28 @@
 //! vouches for costs one look; everything else is read, hashed and handed to the store on the spot, while the folder is
 //! open.
 
+mod entry;
+mod reading;
+
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use evoseal_types::{Digest, EntryPath};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, openat, readlinkat, statat};
+use evoseal_types::EntryPath;
+use rustix::fs::{FileType, Mode, OFlags, RawDir, Stat, fstat, openat};
 use rustix::io::Errno;
 
-use crate::attributes;
-use crate::content::{self, ReadError};
 use crate::extras::Attributes;
-use crate::ignore_rules::{IGNORE_FILE_LEN_MAX, IGNORE_FILES, IgnoreRules};
-use crate::objects::{RecipePart, WHOLE_LEN_MAX, encode_recipe};
-use crate::page::{DIRECTORY_MODE_MASK, STAGING_PREFIX, is_own};
+use crate::ignore_rules::IgnoreRules;
+use crate::objects::RecipePart;
+use crate::page::DIRECTORY_MODE_MASK;
 use crate::queue::{Queue, thread_count};
 use crate::settings::{CaptureOptions, Chunking};
 use crate::sink::{BlockBuilder, PackSink};
-use crate::stat_cache::{CachedFolder, Seen, SeenKind, SeenReader, SeenWriter, StatCache};
-use crate::workspace::{FileStat, Root, Stamp, join};
+use crate::stat_cache::{CachedFolder, SeenReader, SeenWriter, StatCache};
+use crate::workspace::{FileStat, Root, Stamp};
 use crate::{Error, Result};
 
 /// How often a file or folder that changes under the walk is looked at again before the walk gives it up.
@@ -34,7 +33,7 @@ pub(crate) const ATTEMPTS: u32 = 3;
 /// Folders that are kept open for those inside them, at the most. Beyond, they are opened from the root again.
 const HELD_OPEN_MAX: usize = 24;
 /// Chunks of large files that wait for a thread, at the most: each takes up to a mebibyte.
-const CHUNKS_WAITING_MAX: usize = 4;
+const CHUNKS_WAITING_MAX: usize = 2;
 /// Room for one reading of a folder's list.
 const LIST_LEN: usize = 32 << 10;
 
@@ -406,13 +405,12 @@ impl<'s, 'p, 'a> Worker<'s, 'p, 'a> {
             }
             let before = known.peek().filter(|seen| seen.name == bytes).copied();
             match self.entry(&folder, name, before)? {
-                Outcome::Captured => {}
+                Outcome::Captured | Outcome::Ours => {}
                 Outcome::Kept => has_kept = true,
-                Outcome::Ours => {}
                 Outcome::Folder(full) => children.push(full),
             }
         }
-        self.finish_folder(number, path, fd, rules, &stat, has_kept, children, cached);
+        self.finish_folder(number, path, fd, &rules, &stat, has_kept, children, cached);
         Ok(())
     }
 
@@ -422,7 +420,7 @@ impl<'s, 'p, 'a> Worker<'s, 'p, 'a> {
         number: u32,
         path: Vec<u8>,
         fd: OwnedFd,
-        rules: IgnoreRules,
+        rules: &IgnoreRules,
         stat: &Stat,
         has_kept: bool,
         children: Vec<Vec<u8>>,
@@ -511,362 +509,6 @@ impl<'s, 'p, 'a> Worker<'s, 'p, 'a> {
     fn name(&self, name: Name) -> &CStr {
         CStr::from_bytes_with_nul(&self.names[name.start..=name.start + name.len])
             .expect("names are kept with the NUL that ends them")
-    }
-
-    /// Looks at one entry.
-    fn entry(
-        &mut self,
-        folder: &Folder<'_>,
-        name: Name,
-        before: Option<Seen<'_>>,
-    ) -> Result<Outcome, Trouble> {
-        let plan = self.shared.plan;
-        let bytes = &self.names[name.start..name.start + name.len];
-        if is_own(bytes) {
-            if bytes.starts_with(STAGING_PREFIX) {
-                let path = entry_path(&join(folder.path, bytes))?;
-                self.found.leftovers.push(path);
-                return Ok(Outcome::Ours);
-            }
-            return Ok(Outcome::Kept);
-        }
-        if bytes == b".git" && (folder.path.is_empty() || !plan.options.include_ignored) {
-            return Ok(Outcome::Kept);
-        }
-        let mut stat = None;
-        let mut kind = name.kind;
-        if kind == FileType::Unknown {
-            let found = self.stat(folder, name)?;
-            kind = FileType::from_raw_mode(found.st_mode);
-            stat = Some(found);
-        }
-        let is_directory = kind == FileType::Directory;
-        if is_directory
-            && plan.excluded.iter().any(|(device, inode)| (*device, *inode) == (folder.device, name.inode))
-        {
-            return Ok(Outcome::Kept);
-        }
-        if !folder.rules.is_empty() {
-            let full = join(folder.path, bytes);
-            if folder.rules.ignores(&full, is_directory) && !plan.rules.is_wanted(&full) {
-                self.found.has_hidden_rules |= IGNORE_FILES.contains(&bytes);
-                return Ok(Outcome::Kept);
-            }
-        }
-        match kind {
-            FileType::Directory => {
-                let full = join(folder.path, bytes);
-                entry_path(&full)?;
-                let Self { seen, names, .. } = self;
-                seen.push(&Seen {
-                    name: &names[name.start..name.start + name.len],
-                    kind: SeenKind::Directory,
-                });
-                Ok(Outcome::Folder(full))
-            }
-            FileType::RegularFile => {
-                let stat = match stat {
-                    Some(stat) => stat,
-                    None => self.stat(folder, name)?,
-                };
-                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                    return Err(Trouble::Changed(join(folder.path, self.name(name).to_bytes())));
-                }
-                self.file(folder, name, &stat, before)?;
-                Ok(Outcome::Captured)
-            }
-            FileType::Symlink => {
-                let stat = match stat {
-                    Some(stat) => stat,
-                    None => self.stat(folder, name)?,
-                };
-                self.symlink(folder, name, &stat, before)?;
-                Ok(Outcome::Captured)
-            }
-            _ => {
-                let path = entry_path(&join(folder.path, bytes))?;
-                self.found.skipped.push(path);
-                Ok(Outcome::Kept)
-            }
-        }
-    }
-
-    fn stat(&self, folder: &Folder<'_>, name: Name) -> Result<Stat, Trouble> {
-        statat(folder.fd, self.name(name), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| self.interrupt("read", &join(folder.path, self.name(name).to_bytes()), error))
-    }
-
-    fn file(
-        &mut self,
-        folder: &Folder<'_>,
-        name: Name,
-        stat: &Stat,
-        before: Option<Seen<'_>>,
-    ) -> Result<(), Trouble> {
-        if folder.path.len() + name.len >= EntryPath::LEN_BYTES_MAX {
-            entry_path(&join(folder.path, self.name(name).to_bytes()))?;
-        }
-        let mut stat = FileStat::of(stat);
-        let known = match before.map(|seen| seen.kind) {
-            Some(SeenKind::File { stat: known, digest, is_trusted: true }) if known == stat => Some(digest),
-            _ => None,
-        };
-        let is_stored = |digest| match self.shared.plan.sink {
-            Some(sink) if !self.shared.plan.cache_is_stored => sink.has_content(digest, stat.size_bytes),
-            _ => Ok(true),
-        };
-        let digest = match known {
-            Some(digest) if is_stored(digest)? => digest,
-            _ => {
-                let (settled, digest) = self.read_settled(folder, name)?;
-                stat = settled;
-                self.found.files_read += 1;
-                self.found.bytes_read += stat.size_bytes;
-                digest
-            }
-        };
-        self.found.file_count += 1;
-        self.found.size_bytes += stat.size_bytes;
-        if stat.changed >= self.shared.started {
-            let full = join(folder.path, self.name(name).to_bytes());
-            disturb(&mut self.found.disturbance, self.shared.started, stat.changed, &full);
-        }
-        if stat.is_linked {
-            let full = join(folder.path, self.name(name).to_bytes());
-            self.found.linked.entry((stat.device, stat.inode)).or_default().push(full);
-        }
-        if stat.mode & 0o6000 != 0 {
-            let path = entry_path(&join(folder.path, self.name(name).to_bytes()))?;
-            self.found.lending.push(path);
-        }
-        let started = self.shared.started;
-        let is_trusted = stat.modified < started && stat.changed < started && stat.device == folder.device;
-        let options = self.shared.plan.options;
-        if options.keep_mtimes || options.keep_xattrs {
-            let full = join(folder.path, self.name(name).to_bytes());
-            self.attributes_of(folder.fd, name, &full, stat.modified)?;
-        }
-        let Self { seen, names, .. } = self;
-        let name = &names[name.start..name.start + name.len];
-        seen.push(&Seen { name, kind: SeenKind::File { stat, digest, is_trusted } });
-        Ok(())
-    }
-
-    fn symlink(
-        &mut self,
-        folder: &Folder<'_>,
-        name: Name,
-        stat: &Stat,
-        before: Option<Seen<'_>>,
-    ) -> Result<(), Trouble> {
-        let full = || join(folder.path, self.name(name).to_bytes());
-        let found = FileStat::of(stat);
-        let (inode, modified, changed) = (found.inode, found.modified, found.changed);
-        // A link cannot be changed, only replaced, and then it has another inode or another time.
-        let known = match before.map(|seen| seen.kind) {
-            Some(SeenKind::Symlink { inode: known, changed: at, target, .. })
-                if (known, at) == (inode, changed) && at < self.shared.started =>
-            {
-                Some(target)
-            }
-            _ => None,
-        };
-        let read;
-        let target = if let Some(target) = known {
-            target
-        } else {
-            let link = readlinkat(folder.fd, self.name(name), Vec::new())
-                .map_err(|error| self.interrupt("read", &full(), error))?;
-            read = link.into_bytes();
-            &read
-        };
-        let path = full();
-        entry_path(&path)?;
-        disturb(&mut self.found.disturbance, self.shared.started, changed, &path);
-        if stat.st_nlink > 1 {
-            self.found.linked.entry((stat.st_dev, inode)).or_default().push(path.clone());
-        }
-        let options = self.shared.plan.options;
-        if options.keep_mtimes || options.keep_xattrs {
-            self.attributes_of(folder.fd, name, &path, modified)?;
-        }
-        let Self { seen, names, .. } = self;
-        let name = &names[name.start..name.start + name.len];
-        seen.push(&Seen { name, kind: SeenKind::Symlink { inode, modified, changed, target } });
-        Ok(())
-    }
-
-    /// Reads a file until its stat data before and after agree.
-    fn read_settled(&mut self, folder: &Folder<'_>, name: Name) -> Result<(FileStat, Digest), Trouble> {
-        let full = join(folder.path, self.name(name).to_bytes());
-        let shown = self.shared.plan.root.shown(&full);
-        let fail = |source| Trouble::Failed(Error::Io { action: "read", path: shown.clone(), source });
-        for _ in 0..ATTEMPTS {
-            let flags =
-                OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-            let file = match openat(folder.fd, self.name(name), flags, Mode::empty()) {
-                Ok(file) => File::from(file),
-                // Gone, or a symlink, a folder or a socket now: it changed since it was listed.
-                Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => {
-                    return Err(Trouble::Changed(full));
-                }
-                Err(error) => return Err(self.interrupt("open", &full, error)),
-            };
-            let before = FileStat::of(&fstat(&file).map_err(|error| fail(error.into()))?);
-            if !before.is_regular() {
-                return Err(Trouble::Changed(full));
-            }
-            let (digest, length) = match self.read_content(&file, before.size_bytes) {
-                Ok(read) => read,
-                Err(ReadError::Read(error)) => return Err(fail(error)),
-                Err(ReadError::Store(error)) => return Err(Trouble::Failed(error)),
-            };
-            let after = FileStat::of(&fstat(&file).map_err(|error| fail(error.into()))?);
-            if after == before && length == before.size_bytes {
-                return Ok((before, digest));
-            }
-        }
-        Err(Trouble::Failed(Error::Unstable { path: shown, attempts: ATTEMPTS }))
-    }
-
-    /// Digest and length of what can be read.
-    fn read_content(&mut self, file: &File, size_bytes: u64) -> Result<(Digest, u64), ReadError> {
-        if size_bytes > WHOLE_LEN_MAX {
-            return self.read_large(file, size_bytes);
-        }
-        let size = usize::try_from(size_bytes).expect("it is a mebibyte at the most");
-        content::read_whole(file, size, &mut self.buffer).map_err(ReadError::Read)?;
-        let digest = Digest::of(&self.buffer);
-        if let Some(sink) = self.shared.plan.sink
-            && self.buffer.len() == size
-        {
-            sink.add_content(&mut self.builder, digest, &self.buffer)?;
-        }
-        Ok((digest, self.buffer.len() as u64))
-    }
-
-    /// Cuts a large file; its chunks are hashed and stored by all threads.
-    fn read_large(&mut self, file: &File, size_bytes: u64) -> Result<(Digest, u64), ReadError> {
-        let large = Arc::new(LargeFile::default());
-        let shared = self.shared;
-        let (parts, length) =
-            content::cut_file(file, size_bytes, shared.plan.chunking, &mut |number, bytes| {
-                if shared.queue.is_closed() {
-                    return Err(Error::Interrupted { action: "reading a large file" });
-                }
-                if large.waiting.load(Ordering::Acquire) >= CHUNKS_WAITING_MAX {
-                    return self.chunk_of(bytes, number, &large);
-                }
-                large.waiting.fetch_add(1, Ordering::AcqRel);
-                shared.queue.push([Task::Chunk { bytes: bytes.to_vec(), number, file: Arc::clone(&large) }]);
-                Ok(())
-            })?;
-        // Whatever nobody has taken yet is done here; what others have taken will be done soon.
-        while large.waiting.load(Ordering::Acquire) > 0 {
-            match shared.queue.take_if(|task| matches!(task, Task::Chunk { .. })) {
-                Some(Task::Chunk { bytes, number, file }) => {
-                    let done = self.chunk(&bytes, number, &file);
-                    shared.queue.done();
-                    done?;
-                }
-                _ if shared.queue.is_closed() => {
-                    return Err(Error::Interrupted { action: "reading a large file" }.into());
-                }
-                _ => std::thread::yield_now(),
-            }
-        }
-        let chunks = std::mem::take(&mut *large.chunks.lock().unwrap_or_else(PoisonError::into_inner));
-        let parts = content::complete(parts, chunks);
-        let digest = match shared.plan.sink {
-            Some(sink) if length == size_bytes => sink.add_recipe(&mut self.builder, &parts)?,
-            _ => Digest::of(&encode_recipe(&parts)),
-        };
-        Ok((digest, length))
-    }
-
-    /// A chunk that was waiting.
-    fn chunk(&mut self, bytes: &[u8], number: usize, file: &LargeFile) -> Result<()> {
-        let done = self.chunk_of(bytes, number, file);
-        file.waiting.fetch_sub(1, Ordering::AcqRel);
-        done
-    }
-
-    fn chunk_of(&mut self, bytes: &[u8], number: usize, file: &LargeFile) -> Result<()> {
-        let part = content::chunk_part(bytes);
-        if let (Some(sink), RecipePart::Chunk { digest, .. }) = (self.shared.plan.sink, part) {
-            sink.add_content(&mut self.builder, digest, bytes)?;
-        }
-        file.chunks.lock().unwrap_or_else(PoisonError::into_inner).push((number, part));
-        Ok(())
-    }
-
-    fn attributes_of(
-        &mut self,
-        fd: &OwnedFd,
-        name: Name,
-        full: &[u8],
-        modified: Stamp,
-    ) -> Result<(), Trouble> {
-        let found = attributes::read(fd, self.name(name), self.shared.plan.options, modified)
-            .map_err(|error| self.interrupt("read the attributes of", full, error))?;
-        self.found.attributes.insert(full.to_vec(), found);
-        Ok(())
-    }
-
-    /// The attributes of a folder itself; the root's are its owner's business.
-    fn attributes(&mut self, fd: &OwnedFd, name: &CStr, path: &[u8], stat: &Stat) -> Result<(), Trouble> {
-        if path.is_empty() {
-            return Ok(());
-        }
-        let found = attributes::read(fd, name, self.shared.plan.options, FileStat::of(stat).modified)
-            .map_err(|error| self.interrupt("read the attributes of", path, error))?;
-        self.found.attributes.insert(path.to_vec(), found);
-        Ok(())
-    }
-
-    /// The rules that hold in a folder.
-    fn rules_inside(&self, path: &[u8], fd: &OwnedFd, above: &IgnoreRules) -> Result<IgnoreRules, Trouble> {
-        let files = match self.shared.plan.rules.ignore_files(path) {
-            Some(files) => files,
-            None => {
-                let mut files = Vec::new();
-                for wanted in IGNORE_FILES {
-                    let stands_there = self
-                        .order
-                        .binary_search_by(|name| self.names[name.start..name.start + name.len].cmp(wanted));
-                    if let Ok(place) = stands_there {
-                        files.extend(self.read_ignore_file(fd, path, self.order[place])?);
-                    }
-                }
-                files
-            }
-        };
-        Ok(if files.is_empty() { above.clone() } else { above.inside(path, &files) })
-    }
-
-    /// The content of an ignore file; `None` if it is no regular file. A symlink is not followed, as in git.
-    fn read_ignore_file(&self, fd: &OwnedFd, path: &[u8], name: Name) -> Result<Option<Vec<u8>>, Trouble> {
-        let full = join(path, self.name(name).to_bytes());
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match openat(fd, self.name(name), flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
-            Err(error) => return Err(self.interrupt("open", &full, error)),
-        };
-        let fail = |source| Error::Io { action: "read", path: self.shared.plan.root.shown(&full), source };
-        if !file.metadata().map_err(fail)?.is_file() {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        file.take(IGNORE_FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
-        if bytes.len() as u64 > IGNORE_FILE_LEN_MAX {
-            return Err(Trouble::Failed(Error::TooLarge {
-                what: format!("ignore file {}", self.shared.plan.root.shown(&full).display()),
-                actual: bytes.len() as u64,
-                limit: IGNORE_FILE_LEN_MAX,
-            }));
-        }
-        Ok(Some(bytes))
     }
 
     /// The root must be there; below it, what is gone or is no directory any more has changed since it was listed.
