@@ -330,20 +330,7 @@ impl From<HarmfulDirection> for evoseal_types::Direction {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DetectCommand {
     /// Find change points, anomalies and the trend in series of numbers.
-    Series {
-        /// CSV files (`index,value` or `time,value`, header optional) or JSON lines.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-        /// The column to read, by name or zero-based number [default: the last].
-        #[arg(long)]
-        column: Option<String>,
-        /// Split each file into one series per value of this column.
-        #[arg(long, value_name = "COLUMN")]
-        group_by: Option<String>,
-        /// The harmful direction: only then is an outlier an anomaly [default: both].
-        #[arg(long, value_enum)]
-        direction: Option<HarmfulDirection>,
-    },
+    Series(SeriesArguments),
     /// Compare two sets of values, or many from a file.
     Compare {
         /// A file of JSON lines `{"id", "baseline", "candidate", "direction", "threshold", "paired", "alpha"}`.
@@ -383,6 +370,32 @@ pub(crate) struct CellArguments {
     /// One minus the confidence level of the judgement.
     #[arg(long, default_value_t = 0.05)]
     pub(crate) alpha: f64,
+}
+
+/// What scripts read; stable.
+const SERIES_JSON: &str = "With --json, one object per series and line: {\"series\", \"n\", \"change_points\": [{\"index\", \
+\"before\", \"after\", \"relative_change\", \"confidence\", \"interval\": [first, last], \"is_harmful\"}], \"anomalies\": \
+[{\"index\", \"method\", \"severity\", \"score\"}], \"trend\"}. An index is zero-based; that of a change is the first of \
+the new segment.";
+
+#[derive(Debug, Args)]
+#[command(after_help = SERIES_JSON)]
+pub(crate) struct SeriesArguments {
+    /// CSV files (`index,value` or `time,value`, header optional) or JSON lines.
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The column to read, by name or zero-based number [default: `value` if there is one, else the last].
+    #[arg(long)]
+    pub(crate) column: Option<String>,
+    /// Split each file into one series per value of this column.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) group_by: Option<String>,
+    /// The harmful direction: only then is an outlier an anomaly [default: both].
+    #[arg(long, value_enum)]
+    pub(crate) direction: Option<HarmfulDirection>,
+    /// Decide on each value with those before it alone, as if they arrived one by one.
+    #[arg(long)]
+    pub(crate) online: bool,
 }
 
 #[derive(Debug, Args)]

@@ -28,7 +28,9 @@
 //! - [`plan()`] says how many samples a threshold needs on a machine's noise.
 //! - [`simulation`] counts how often all this is wrong, and what it sees.
 //! - [`Baselines`] are pinned versions, against which many small losses add up.
-//! - [`analyze_series`] finds changes of level, outliers and the trend in a plain list of numbers.
+//! - [`analyze_series`] finds changes of level, outliers and the trend in a plain list of numbers, and
+//!   [`analyze_series_online`] with the past of each value only. They are put together from [`change_points`] (with
+//!   [`ChangePointMethod`] and [`energy_split`]), [`OnlineChanges`], [`OnlineAnomalies`], [`patterns`] and the trends of [`statistics`].
 //! - [`statistics`] has the formulas, each with its source.
 //! - The feature `conformance` adds the test suites for custom detectors and analyzers.
 //!
@@ -64,8 +66,10 @@
 //! turn and setting [`Measurements::paired`] needs none.
 
 mod analyzer;
+mod anomaly;
 mod baselines;
 mod budget;
+mod change_point;
 mod comparisons;
 mod config;
 #[cfg(feature = "conformance")]
@@ -74,6 +78,7 @@ mod detector;
 mod drift;
 mod error;
 mod history;
+mod online;
 mod parallel;
 mod planner;
 mod regression_detector;
@@ -90,14 +95,19 @@ pub use analyzer::{
     Analyzer, Auto, Bootstrap, BootstrapStatistic, Comparison, Estimate, EventCounts, PassRate, Permutation,
     RankShift, TInterval, ThresholdOnly, TrimmedMeans,
 };
+pub use anomaly::{Pattern, PatternKind, patterns};
 pub use baselines::Baselines;
 pub use budget::{ErrorLedger, ErrorPolicy};
+pub use change_point::{
+    ChangePoint, ChangePointMethod, EnergySplit, SERIES_LEN_MAX, change_points, energy_split,
+};
 pub use detector::{
     Anomaly, Assessment, Baseline, DataProblem, Detector, DetectorStatus, Finding, Interval, Measurements,
     RegressionSummary, Trend, TrendDirection, Verdict,
 };
 pub use drift::{DriftAlarm, DriftGuard};
 pub use error::{Error, Result};
+pub use online::{OnlineAnomalies, OnlineChanges};
 pub use parallel::in_parallel;
 pub use planner::{NoiseProfile, PilotDesign, PlanSettings, SamplePlan, plan};
 pub use regression_detector::{AlertCallback, BaselineUpdate, MetricStatistics, RegressionDetector};
@@ -108,7 +118,7 @@ pub use run::{
 };
 pub use samples::independent_values;
 pub use sequential::{SampleKind, SequentialReport, SequentialRule, SequentialTest};
-pub use series::{ChangePoint, SERIES_LEN_MAX, SeriesReport, SeriesSettings, analyze_series};
+pub use series::{SeriesReport, SeriesSettings, SeriesTrend, analyze_series, analyze_series_online};
 pub use settings::{
     AnomalyAlgorithm, AnomalySettings, MetricThreshold, RegressionSettings, Sensitivity, StatisticalSettings,
 };

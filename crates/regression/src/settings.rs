@@ -145,6 +145,8 @@ pub enum AnomalyAlgorithm {
     Zscore,
     /// Distance from the quartiles in interquartile ranges.
     Iqr,
+    /// Distance from the median in median absolute deviations, beyond 3.5: half of the history may be outliers.
+    Mad,
 }
 
 /// How easily a step counts as a spike.

@@ -447,6 +447,18 @@ fn switches_switch_something() {
     assert_eq!(methods(""), ["zscore", "iqr"]);
     assert_eq!(methods("anomaly_detection.sensitivity = \"high\""), ["zscore", "iqr", "pattern_spike"]);
     assert_eq!(methods("anomaly_detection.algorithms = [\"iqr\"]"), ["iqr"]);
+    let by_mad = from_toml("anomaly_detection.algorithms = [\"mad\"]").unwrap();
+    assert_eq!(
+        judge(&by_mad, &spike).anomalies,
+        [],
+        "four median absolute deviations are 2.7 standard deviations"
+    );
+    let farther = with_history(
+        two("latency", Increase, &[100.0; 3], &[127.0; 3]),
+        "latency",
+        &[100.0, 90.0, 110.0, 100.0],
+    );
+    assert_eq!(judge(&by_mad, &farther).anomalies[0].method, "modified_zscore");
     assert_eq!(methods("statistical_analysis.outlier_threshold = 3.0"), ["iqr"]);
     let text = "anomaly_detection = { sensitivity = \"high\", pattern_recognition = false, algorithms = [] }";
     assert_eq!(methods(text), Vec::<String>::new());

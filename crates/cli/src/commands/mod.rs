@@ -14,6 +14,7 @@ mod metrics;
 mod report;
 mod rollback;
 mod run;
+mod series;
 mod show;
 mod status;
 

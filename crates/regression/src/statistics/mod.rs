@@ -8,6 +8,7 @@ mod bootstrap;
 mod count;
 mod dependence;
 mod describe;
+mod mann_kendall;
 mod memo;
 mod outlier;
 mod permutation;
@@ -18,6 +19,7 @@ mod robust;
 mod signed_rank;
 mod steady_state;
 mod student;
+mod theil_sen;
 mod trend;
 
 pub use bootstrap::bca_interval;
@@ -28,6 +30,7 @@ pub use dependence::{
 pub use describe::{
     Summary, mean, median, normalize, percentile, percentile_rank, std_dev, summarize, variance,
 };
+pub use mann_kendall::{MannKendall, mann_kendall};
 pub use outlier::{iqr, modified_zscore, pattern_spike, zscore};
 pub use permutation::{PermutationTest, Resampling, permutation_test, sign_flip_test};
 pub use power::t_power;
@@ -37,10 +40,12 @@ pub use robust::{TrimmedMean, mad, qn_scale, trimmed_mean, yuen_test};
 pub use signed_rank::{SignedRank, hodges_lehmann_paired, wilcoxon_signed_rank};
 pub use steady_state::{SteadyState, steady_state};
 pub use student::{TTest, mean_interval, paired_t_test, prediction_interval, welch_test};
-pub use trend::linear_trend;
+pub use theil_sen::{TheilSen, theil_sen};
+pub use trend::{linear_prediction, linear_trend};
 
 pub(crate) use dependence::{Dependence, dependence};
 pub(crate) use describe::{check_level, check_values, is_constant, percentile_of_sorted, power_of_two_below};
+pub(crate) use outlier::modified_score;
 pub(crate) use permutation::{Deals, Flips};
 pub(crate) use proportion::share_ratio_interval;
 pub(crate) use rank::normal_quantile;
