@@ -24,6 +24,8 @@ const COMMANDS: &[&[&str]] = &[
     &["checkpoint", "create"],
     &["checkpoint", "list"],
     &["checkpoint", "show"],
+    &["checkpoint", "cat"],
+    &["checkpoint", "prune"],
     &["checkpoint", "diff"],
     &["checkpoint", "restore"],
     &["checkpoint", "verify"],

@@ -147,6 +147,8 @@ fn the_accepted_version_and_pinned_ones_cannot_be_deleted() {
 #[test]
 fn damage_in_the_store_is_listed_and_ends_with_its_own_code() {
     let project = evolved();
+    // Small packs lie inside the log of commits until a collection takes them out of it.
+    project.evoseal(&["gc"]).run().expect(0);
     for pack in fs::read_dir(project.path(".evoseal/checkpoints/objects/packs")).unwrap() {
         let pack = pack.unwrap().path();
         let mut bytes = fs::read(&pack).unwrap();

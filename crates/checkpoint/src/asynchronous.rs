@@ -7,10 +7,10 @@ use evoseal_types::{CheckpointId, Digest, EntryPath};
 use tokio::sync::oneshot;
 
 use crate::store::{
-    Checkpoint, CheckpointHandle, CheckpointStatistics, CheckpointStore, DeleteReport, Entry, NewCheckpoint,
-    RestoreMode, RestoreReport, Source, VerifyReport,
+    Checkpoint, CheckpointHandle, CheckpointStatistics, CheckpointStore, DeleteReport, Entry, GarbageReport,
+    HealReport, NewCheckpoint, RestoreMode, RestoreReport, Source, VerifyDepth, VerifyReport,
 };
-use crate::{CheckpointManager, Error, Result};
+use crate::{CheckpointManager, Error, Patterns, PruneReport, Result, RetentionPolicy};
 
 impl CheckpointManager {
     async fn off_thread<T: Send + 'static>(
@@ -24,6 +24,77 @@ impl CheckpointManager {
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Err(Error::Interrupted { action }),
         }
+    }
+}
+
+/// What only this kind of store does, off the asynchronous threads.
+impl CheckpointManager {
+    /// See [`plan_restore_part_blocking`](Self::plan_restore_part_blocking).
+    pub async fn plan_restore_part(
+        &self,
+        id: CheckpointId,
+        target: &Path,
+        mode: RestoreMode,
+        patterns: &Patterns,
+    ) -> Result<RestoreReport> {
+        let (target, patterns) = (target.to_owned(), patterns.clone());
+        self.off_thread("planning a restore", move |manager| {
+            manager.plan_restore_part_blocking(id, &target, mode, &patterns)
+        })
+        .await
+    }
+
+    /// See [`restore_part_blocking`](Self::restore_part_blocking).
+    pub async fn restore_part(
+        &self,
+        id: CheckpointId,
+        target: &Path,
+        mode: RestoreMode,
+        patterns: &Patterns,
+    ) -> Result<RestoreReport> {
+        let (target, patterns) = (target.to_owned(), patterns.clone());
+        self.off_thread("restoring", move |manager| {
+            manager.restore_part_blocking(id, &target, mode, &patterns)
+        })
+        .await
+    }
+
+    /// See [`verify_to_depth_blocking`](Self::verify_to_depth_blocking).
+    pub async fn verify_to_depth(&self, ids: &[CheckpointId], depth: VerifyDepth) -> Result<VerifyReport> {
+        let ids = ids.to_vec();
+        self.off_thread("verifying", move |manager| manager.verify_to_depth_blocking(&ids, depth)).await
+    }
+
+    /// See [`heal_blocking`](Self::heal_blocking).
+    pub async fn heal(&self, workspace: &Path) -> Result<HealReport> {
+        let workspace = workspace.to_owned();
+        self.off_thread("healing", move |manager| manager.heal_blocking(&workspace)).await
+    }
+
+    /// See [`plan_prune_blocking`](Self::plan_prune_blocking).
+    pub async fn plan_prune(&self, policy: &RetentionPolicy, max_store_bytes: u64) -> Result<PruneReport> {
+        let policy = *policy;
+        self.off_thread("planning a clean-up", move |manager| {
+            manager.plan_prune_blocking(&policy, max_store_bytes)
+        })
+        .await
+    }
+
+    /// See [`prune_blocking`](Self::prune_blocking).
+    pub async fn prune(&self, policy: &RetentionPolicy, max_store_bytes: u64) -> Result<PruneReport> {
+        let policy = *policy;
+        self.off_thread("cleaning up", move |manager| manager.prune_blocking(&policy, max_store_bytes)).await
+    }
+
+    /// See [`plan_garbage_blocking`](Self::plan_garbage_blocking).
+    pub async fn plan_garbage(&self, gone: &[CheckpointId]) -> Result<GarbageReport> {
+        let gone = gone.to_vec();
+        self.off_thread("planning a collection", move |manager| manager.plan_garbage_blocking(&gone)).await
+    }
+
+    /// See [`collect_garbage_blocking`](Self::collect_garbage_blocking).
+    pub async fn collect_garbage(&self) -> Result<GarbageReport> {
+        self.off_thread("collecting garbage", Self::collect_garbage_blocking).await
     }
 }
 

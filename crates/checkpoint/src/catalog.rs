@@ -116,11 +116,19 @@ pub(crate) struct Loaded {
     chain: Chain,
     /// What is wrong with the log.
     pub(crate) problems: Vec<String>,
+    /// What is wrong beside the log, where nothing is lost by it.
+    pub(crate) note: Option<String>,
 }
 
 impl Loaded {
     fn nothing() -> Self {
-        Self { catalog: Arc::default(), state: None, chain: Chain::default(), problems: Vec::new() }
+        Self {
+            catalog: Arc::default(),
+            state: None,
+            chain: Chain::default(),
+            problems: Vec::new(),
+            note: None,
+        }
     }
 
     /// Bytes that the log takes up.
@@ -143,6 +151,13 @@ impl Catalog {
     /// Whether some visible checkpoint has this tree: then everything below it is stored.
     pub(crate) fn has_tree(&self, tree: Digest) -> bool {
         self.trees.contains_key(&tree)
+    }
+
+    /// The same if these checkpoints were deleted.
+    pub(crate) fn without(&self, gone: &[CheckpointId]) -> Self {
+        let mut catalog = self.clone();
+        catalog.remove(gone);
+        catalog
     }
 
     /// Bytes of packs that lie inside the log.
@@ -321,11 +336,16 @@ fn read(backend: &dyn ObjectBackend, known: &Loaded, from: u64, cell: &Cell) -> 
     if let Some(acknowledged) = cell.acknowledged_len.filter(|length| *length > cell.state.len) {
         problems.push(journal::cut_off(cell.state.len, acknowledged));
     }
-    problems.extend(cell.problem.clone());
     let before: &[u8] = known.state.as_ref().map_or(&[], |state| &state.tail);
     let ending = [before, &cell.bytes[..parsed.valid_len]].concat();
     let state = cell.state.cut(from + parsed.valid_len as u64, &ending);
-    Ok(Loaded { catalog: Arc::new(catalog), state: Some(state), chain: parsed.chain, problems })
+    Ok(Loaded {
+        catalog: Arc::new(catalog),
+        state: Some(state),
+        chain: parsed.chain,
+        problems,
+        note: cell.problem.clone(),
+    })
 }
 
 /// Adds a record to the log: `change` is asked what it is on top of the newest catalogue until nobody else was faster.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use evoseal_types::{CheckpointId, Digest};
 
 use crate::backend::LockMode;
-use crate::catalog::{self, Commit, PackRef};
+use crate::catalog::{self, CatalogEntry, Commit, PackRef};
 use crate::engine::{Engine, Snapshot};
 use crate::extras::TreeObject;
 use crate::objects::{Reader, missing};
@@ -38,6 +38,76 @@ struct Plan {
     /// Packs that the catalogue does not name, with their sizes.
     orphans: Vec<(String, u64)>,
     report: GarbageReport,
+}
+
+/// About what a checkpoint takes up in a folded log, and an object in the index of its pack.
+const CATALOG_ENTRY_LEN: u64 = 128;
+const INDEX_ENTRY_LEN: u64 = 48;
+
+/// What the packs of a store hold, needed or not.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) packs: u64,
+    pub(crate) packs_in_log: u64,
+    pub(crate) packed_bytes: u64,
+    pub(crate) raw_bytes: u64,
+}
+
+/// The objects that some checkpoints need.
+#[derive(Debug, Default)]
+struct Live {
+    keys: HashSet<ObjectKey>,
+    /// Those that were added since somebody looked.
+    fresh: Vec<ObjectKey>,
+}
+
+impl Live {
+    fn add(&mut self, parts: Vec<ObjectKey>) {
+        for key in parts {
+            if self.keys.insert(key) {
+                self.fresh.push(key);
+            }
+        }
+    }
+
+    /// Adds everything that a checkpoint needs. Pages that were followed before are not read again.
+    fn follow(&mut self, entry: &CatalogEntry, reader: &mut Reader) -> Result<()> {
+        self.add(reader.metadata_parts(entry.id.digest())?);
+        let parts = reader.metadata_parts(entry.tree)?;
+        if self.keys.contains(&parts[0]) {
+            return Ok(());
+        }
+        let mut pending: Vec<Digest> = Vec::new();
+        let bytes = reader.metadata(entry.tree)?;
+        match TreeObject::decode(&format!("tree {}", entry.tree), &bytes)? {
+            None => pending.push(entry.tree),
+            Some(tree) => {
+                self.add(parts);
+                pending.push(tree.page);
+                if let Some(extras) = tree.extras {
+                    self.add(reader.metadata_parts(extras)?);
+                }
+            }
+        }
+        while let Some(digest) = pending.pop() {
+            let parts = reader.metadata_parts(digest)?;
+            let is_known = self.keys.contains(&parts[0]);
+            self.add(parts);
+            if is_known {
+                continue;
+            }
+            for entry in page::decode(&format!("page {digest}"), &reader.metadata(digest)?)? {
+                match entry.node {
+                    PageNode::Directory { page, .. } => pending.push(page),
+                    PageNode::File { digest, size_bytes, .. } => {
+                        self.add(reader.content_parts(digest, size_bytes)?);
+                    }
+                    PageNode::Symlink { .. } => {}
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Engine {
@@ -84,10 +154,11 @@ impl Engine {
         Ok(ids)
     }
 
-    /// What a collection would remove and rewrite; nothing is changed.
-    pub(crate) fn plan_garbage(&self) -> Result<GarbageReport> {
-        let snapshot = self.snapshot()?;
-        Ok(self.plan(&snapshot)?.report)
+    /// What a collection would remove and rewrite if these checkpoints were gone; nothing is changed.
+    pub(crate) fn plan_garbage(&self, gone: &[CheckpointId]) -> Result<GarbageReport> {
+        let Snapshot { catalog, index } = self.snapshot()?;
+        let snapshot = Snapshot { catalog: std::sync::Arc::new(catalog.without(gone)), index };
+        Ok(self.plan(&snapshot, WASTE_PERCENT_MAX)?.report)
     }
 
     /// Removes what no checkpoint needs.
@@ -95,6 +166,18 @@ impl Engine {
     /// Writers are excluded by the store's lock. Killed anywhere, it has lost nothing: what is still needed is copied
     /// and durable before one commit swaps the packs, and only packs that the catalogue no longer names are removed.
     pub(crate) fn collect_garbage(&self) -> Result<GarbageReport> {
+        let budget = self.settings.max_store_bytes;
+        // A store above its budget would lose checkpoints for bytes that are mere waste.
+        let is_over_budget = budget > 0 && self.stored_bytes()? > budget - budget / 10;
+        self.collect(if is_over_budget { 0 } else { WASTE_PERCENT_MAX })
+    }
+
+    /// The same, and no waste is left, however much live data must be copied for it: for a store above its budget.
+    pub(crate) fn collect_all_garbage(&self) -> Result<GarbageReport> {
+        self.collect(0)
+    }
+
+    fn collect(&self, waste_percent_max: u64) -> Result<GarbageReport> {
         let _lock = self.backend.lock(LockMode::Exclusive)?;
         // What a lost record named may be all there still: nothing is thrown away before somebody has looked at it.
         if let Some(problem) = self.load()?.problems.first() {
@@ -102,7 +185,7 @@ impl Engine {
         }
         let before = self.stored_bytes()?;
         let snapshot = self.snapshot()?;
-        let plan = self.plan(&snapshot)?;
+        let plan = self.plan(&snapshot, waste_percent_max)?;
         let catalog = &snapshot.catalog;
         let is_tidy =
             plan.outdated.is_empty() && snapshot.index.unreadable.is_empty() && catalog.inline_bytes() == 0;
@@ -120,9 +203,10 @@ impl Engine {
         Ok(GarbageReport { bytes_freed, ..plan.report })
     }
 
-    fn plan(&self, snapshot: &Snapshot) -> Result<Plan> {
+    fn plan(&self, snapshot: &Snapshot, waste_percent_max: u64) -> Result<Plan> {
         let live = self.live_objects(snapshot)?;
-        let mut plan = Plan { outdated: outdated_packs(snapshot, &live)?, live, ..Plan::default() };
+        let mut plan =
+            Plan { outdated: outdated_packs(snapshot, &live, waste_percent_max)?, live, ..Plan::default() };
         for number in &plan.outdated {
             let pack = &snapshot.index.packs()[*number];
             let needed: u64 =
@@ -147,42 +231,55 @@ impl Engine {
     /// Every object that some checkpoint needs. Any damage on the way is an error: what cannot be read cannot be ruled
     /// out. Pages that several checkpoints share are read once.
     fn live_objects(&self, snapshot: &Snapshot) -> Result<HashSet<ObjectKey>> {
-        let mut live = LiveObjects { snapshot, found: HashSet::new() };
+        let mut live = Live::default();
         let mut reader = self.reader(snapshot);
-        let mut pending: Vec<Digest> = Vec::new();
         for entry in &snapshot.catalog.checkpoints {
-            live.add(reader.metadata_parts(entry.id.digest())?)?;
-            let parts = reader.metadata_parts(entry.tree)?;
-            if live.found.contains(&parts[0]) {
-                continue;
-            }
-            let bytes = reader.metadata(entry.tree)?;
-            match TreeObject::decode(&format!("tree {}", entry.tree), &bytes)? {
-                None => pending.push(entry.tree),
-                Some(tree) => {
-                    live.add(parts)?;
-                    pending.push(tree.page);
-                    if let Some(extras) = tree.extras {
-                        live.add(reader.metadata_parts(extras)?)?;
-                    }
-                }
-            }
-            while let Some(digest) = pending.pop() {
-                if !live.add(reader.metadata_parts(digest)?)? {
-                    continue;
-                }
-                for entry in page::decode(&format!("page {digest}"), &reader.metadata(digest)?)? {
-                    match entry.node {
-                        PageNode::Directory { page, .. } => pending.push(page),
-                        PageNode::File { digest, size_bytes, .. } => {
-                            live.add(reader.content_parts(digest, size_bytes)?)?;
-                        }
-                        PageNode::Symlink { .. } => {}
-                    }
+            live.follow(entry, &mut reader)?;
+            for key in live.fresh.drain(..) {
+                if snapshot.index.locate(key)?.is_none() {
+                    return Err(missing(key.digest));
                 }
             }
         }
-        Ok(live.found)
+        Ok(live.keys)
+    }
+
+    /// What the store would take up without any checkpoint, and by how many bytes it grows with each of `order`. An estimate:
+    /// an object counts for its share of the block in which it lies compressed.
+    pub(crate) fn growth(&self, snapshot: &Snapshot, order: &[CheckpointId]) -> Result<(u64, Vec<u64>)> {
+        let mut live = Live::default();
+        let mut reader = self.reader(snapshot);
+        let mut growth = Vec::with_capacity(order.len());
+        for id in order {
+            live.follow(snapshot.catalog.entry(*id)?, &mut reader)?;
+            let mut bytes = CATALOG_ENTRY_LEN;
+            for key in live.fresh.drain(..) {
+                let location = snapshot.index.locate(key)?.ok_or_else(|| missing(key.digest))?;
+                let block = snapshot.index.packs()[location.pack].index.block(location.object.block)?;
+                let share = u64::from(location.object.len) * u64::from(block.stored_len);
+                bytes += share.div_ceil(u64::from(block.raw_len).max(1)) + INDEX_ENTRY_LEN;
+            }
+            growth.push(bytes);
+        }
+        let header = self.backend.list(catalog::HEADER)?.iter().map(|object| object.size_bytes).sum();
+        Ok((header, growth))
+    }
+
+    /// What the packs hold.
+    pub(crate) fn held(&self) -> Result<Held> {
+        let snapshot = self.snapshot()?;
+        let mut held = Held::default();
+        for pack in &snapshot.catalog.packs {
+            *(if pack.inline.is_some() { &mut held.packs_in_log } else { &mut held.packs }) += 1;
+            held.packed_bytes += pack.entry.size_bytes;
+        }
+        for pack in snapshot.index.packs() {
+            for object in pack.index.objects() {
+                // What is wrong with an index is for verification to say.
+                held.raw_bytes += object.map_or(0, |object| u64::from(object.len));
+            }
+        }
+        Ok(held)
     }
 
     /// Copies what is live in the outdated packs into new ones and begins a new log without them.
@@ -304,25 +401,6 @@ impl Engine {
     }
 }
 
-/// Objects that are needed, each of which is there.
-struct LiveObjects<'a> {
-    snapshot: &'a Snapshot,
-    found: HashSet<ObjectKey>,
-}
-
-impl LiveObjects<'_> {
-    /// Whether the first of the parts is new.
-    fn add(&mut self, parts: Vec<ObjectKey>) -> Result<bool> {
-        let is_new = parts.first().is_some_and(|part| !self.found.contains(part));
-        for part in parts {
-            if self.found.insert(part) && self.snapshot.index.locate(part)?.is_none() {
-                return Err(missing(part.digest));
-            }
-        }
-        Ok(is_new)
-    }
-}
-
 /// How often a collection tries to begin a new log against whoever deletes or pins meanwhile.
 const FOLD_ATTEMPTS: u32 = 100;
 
@@ -342,7 +420,11 @@ fn live_in(snapshot: &Snapshot, live: &HashSet<ObjectKey>, number: usize) -> Res
 }
 
 /// Packs without live data, packs with too much waste, and small packs when there are many.
-fn outdated_packs(snapshot: &Snapshot, live: &HashSet<ObjectKey>) -> Result<BTreeSet<usize>> {
+fn outdated_packs(
+    snapshot: &Snapshot,
+    live: &HashSet<ObjectKey>,
+    waste_percent_max: u64,
+) -> Result<BTreeSet<usize>> {
     let mut outdated = BTreeSet::new();
     let mut small = Vec::new();
     for (number, pack) in snapshot.index.packs().iter().enumerate() {
@@ -352,7 +434,7 @@ fn outdated_packs(snapshot: &Snapshot, live: &HashSet<ObjectKey>) -> Result<BTre
         }
         let needed: u64 =
             live_in(snapshot, live, number)?.iter().map(|object| u64::from(object.len).max(1)).sum();
-        if needed == 0 || (total - needed) * 100 > total * WASTE_PERCENT_MAX {
+        if needed == 0 || (total - needed) * 100 > total * waste_percent_max {
             outdated.insert(number);
         } else if pack.entry.size_bytes < SMALL_PACK_LEN {
             small.push(number);

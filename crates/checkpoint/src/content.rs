@@ -110,15 +110,15 @@ pub(crate) fn cut_bytes(
     cutter.finish()
 }
 
-/// Puts the chunks, each with its place, where they belong among the runs of zeros.
+/// Puts the chunks, each with its place, where they belong among the runs of zeros; `None` if one is missing.
 pub(crate) fn complete(
     mut parts: Vec<Option<RecipePart>>,
     chunks: impl IntoIterator<Item = (usize, RecipePart)>,
-) -> Vec<RecipePart> {
+) -> Option<Vec<RecipePart>> {
     for (place, part) in chunks {
         parts[place] = Some(part);
     }
-    parts.into_iter().map(|part| part.expect("every chunk was handed out and done")).collect()
+    parts.into_iter().collect()
 }
 
 /// Where the next byte that is no hole stands, from a whole step on; `size_bytes` if there is none.
@@ -236,7 +236,7 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        (complete(parts, chunks), length)
+        (complete(parts, chunks).unwrap(), length)
     }
 
     fn noise(length: usize, seed: u64) -> Vec<u8> {

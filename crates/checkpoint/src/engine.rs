@@ -11,6 +11,7 @@ use crate::capture::{self, CapturePlan, Captured};
 use crate::catalog::{self, Catalog, CatalogEntry, Commit, Loaded, StoreHeader};
 use crate::objects::{Index, Reader};
 use crate::pack::ObjectKey;
+use crate::reserve::Reserve;
 use crate::settings::{CaptureOptions, CheckpointSettings};
 use crate::sink::{BlockBuilder, PackSink, Written};
 use crate::stat_cache::{StatCache, StatCacheFolder};
@@ -32,6 +33,7 @@ pub(crate) struct Engine {
     /// The store's own directory, which is left alone if it lies inside a workspace.
     pub(crate) directory: Option<PathBuf>,
     pub(crate) stat_caches: Option<StatCacheFolder>,
+    pub(crate) reserve: Option<Reserve>,
     pub(crate) gate: Gate,
     pub(crate) state: Mutex<State>,
 }
@@ -241,6 +243,7 @@ impl Engine {
             bytes_read: findings.bytes_read,
             skipped: findings.skipped,
             lending: findings.lending,
+            reserved_bytes: self.reserve.as_ref().map_or(0, Reserve::fill),
             ..CaptureStats::default()
         };
         let totals = Totals { file_count: findings.file_count, size_bytes: findings.size_bytes };

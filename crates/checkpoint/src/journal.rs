@@ -123,7 +123,8 @@ pub(crate) fn parse<'a>(
                     is_after_damage = true;
                     parsed.valid_len = next;
                 }
-                None if is_acknowledged => {
+                // The first record of a log is not added to it but written with it, and is never torn.
+                None if is_acknowledged || (start == 0 && chain == Chain::default()) => {
                     parsed.problems.push(format!("the record at {start} is damaged"));
                     // It stays where it is, for whoever may want to look at it.
                     parsed.valid_len = bytes.len();

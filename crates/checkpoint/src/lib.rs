@@ -25,7 +25,7 @@
 //!   `FORMAT.md` in this crate describes every byte, and what each interruption leaves.
 //! - Restore compares directory pages from the root down, writes everything that is new aside, checks every byte, and only
 //!   then swings names. It follows no symlink and leaves its target in no way. A damaged checkpoint changes nothing.
-//! - [`apply_retention`] keeps a store small; [`CheckpointStore::verify`] reads it all and names what is damaged and what
+//! - [`RetentionPolicy`] and [`CheckpointManager::prune_blocking`] keep a store small; [`CheckpointStore::verify`] reads it all and names what is damaged and what
 //!   that costs.
 //!
 //! # Example
@@ -100,6 +100,7 @@ mod page;
 mod pattern;
 mod queue;
 mod record;
+mod reserve;
 mod restore;
 mod retention;
 mod selection;
@@ -122,7 +123,10 @@ pub use local::LocalBackend;
 pub use manager::{CheckpointManager, CheckpointManagerBuilder};
 pub use memory::MemoryBackend;
 pub use pattern::Patterns;
-pub use retention::{apply_retention, surplus};
+pub use retention::{
+    KeepReason, PruneReport, RetentionCandidate, RetentionDecision, RetentionPolicy, Verdict,
+    apply_retention, surplus,
+};
 pub use selection::{diff_entries, resolve_checkpoint};
 pub use settings::CheckpointSettings;
 pub use store::{

@@ -5,16 +5,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use evoseal_types::{CheckpointId, Clock, Digest, EntryPath, SystemClock};
+use evoseal_types::{CheckpointId, Clock, Digest, EntryPath, SystemClock, Timestamp};
 
 use crate::backend::ObjectBackend;
 use crate::catalog::{self, Commit};
-use crate::engine::{Engine, Gate, Pending, State};
+use crate::engine::{Engine, Gate, Pending, Snapshot, State};
 use crate::local::LocalBackend;
 use crate::memory::MemoryBackend;
 use crate::objects::{Piece, Reader};
 use crate::pattern::Patterns;
-use crate::retention::surplus_of;
+use crate::reserve::Reserve;
+use crate::retention::{PruneReport, RetentionCandidate, RetentionPolicy, fit};
 use crate::settings::CheckpointSettings;
 use crate::stat_cache::StatCacheFolder;
 use crate::store::{
@@ -103,20 +104,104 @@ impl CheckpointManager {
 
     /// Deletes the surplus after `newest` became durable.
     fn clean_up(&self, newest: &Checkpoint) -> Result<()> {
+        let settings = &self.engine.settings;
         let mut protected = self.engine.state().protected.clone();
         protected.insert(newest.id);
         protected.extend(newest.details.parent);
-        let keep = self.engine.settings.max_checkpoints;
         let catalog = self.engine.load()?.catalog;
-        if catalog.checkpoints.len() as u64 <= keep {
-            return Ok(());
+        if catalog.checkpoints.len() as u64 > settings.max_checkpoints {
+            let decisions = settings.retention().decide(&candidates(&catalog), &protected)?;
+            let surplus: Vec<CheckpointId> = decisions
+                .iter()
+                .filter(|decision| !decision.verdict.is_keep())
+                .map(|decision| decision.id)
+                .collect();
+            if !surplus.is_empty() {
+                self.engine.delete_in_passing(&surplus)?;
+            }
         }
-        let candidates = catalog.checkpoints.iter().map(|entry| (entry.id, entry.pinned.is_some()));
-        let surplus = surplus_of(candidates, keep, &protected);
-        if !surplus.is_empty() {
-            self.engine.delete_in_passing(&surplus)?;
+        let budget = settings.max_store_bytes;
+        if budget > 0 && self.engine.stored_bytes()? > budget {
+            self.prune_within(&settings.retention(), budget - budget / 10, &protected)?;
         }
         Ok(())
+    }
+
+    /// Which checkpoints [`prune_blocking`](Self::prune_blocking) would keep, and why; nothing is changed.
+    pub fn plan_prune_blocking(&self, policy: &RetentionPolicy, max_store_bytes: u64) -> Result<PruneReport> {
+        let protected = self.engine.state().protected.clone();
+        self.engine.reading(|snapshot| {
+            let parents = self.parent_of_newest(snapshot);
+            self.plan_within(policy, max_store_bytes, &protected, parents, snapshot)
+        })
+    }
+
+    /// Deletes the checkpoints that `policy` does not ask for, then, if `max_store_bytes` is not 0 and the store is larger,
+    /// the oldest of the others until it fits, and gives their storage back. Pinned and
+    /// [protected](Self::protect) ones, the newest and its parent stay: where these alone are larger than the budget,
+    /// [`PruneReport::bytes_over_budget`] says by how much.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the policy keeps nothing; [`Error::Locked`] if the storage cannot be given back now because
+    /// someone is capturing: the next collection does it.
+    pub fn prune_blocking(&self, policy: &RetentionPolicy, max_store_bytes: u64) -> Result<PruneReport> {
+        let protected = self.engine.state().protected.clone();
+        self.prune_within(policy, max_store_bytes, &protected)
+    }
+
+    fn prune_within(
+        &self,
+        policy: &RetentionPolicy,
+        budget: u64,
+        protected: &BTreeSet<CheckpointId>,
+    ) -> Result<PruneReport> {
+        let mut report = self.engine.reading(|snapshot| {
+            let parent = self.parent_of_newest(snapshot);
+            self.plan_within(policy, budget, protected, parent, snapshot)
+        })?;
+        let removed = report.removed();
+        if !removed.is_empty() {
+            self.engine.delete(&removed)?;
+        }
+        report.bytes_after = self.engine.stored_bytes()?;
+        if budget > 0 && report.bytes_after > budget {
+            self.engine.collect_all_garbage()?;
+            report.bytes_after = self.engine.stored_bytes()?;
+        }
+        report.bytes_over_budget = if budget > 0 { report.bytes_after.saturating_sub(budget) } else { 0 };
+        Ok(report)
+    }
+
+    /// The newest checkpoint's record names what it came from; one that is damaged names nothing.
+    fn parent_of_newest(&self, snapshot: &Snapshot) -> Option<CheckpointId> {
+        let newest = snapshot.catalog.checkpoints.last()?;
+        self.engine.checkpoint(newest, snapshot).ok()?.details.parent
+    }
+
+    fn plan_within(
+        &self,
+        policy: &RetentionPolicy,
+        budget: u64,
+        protected: &BTreeSet<CheckpointId>,
+        parent_of_newest: Option<CheckpointId>,
+        snapshot: &Snapshot,
+    ) -> Result<PruneReport> {
+        let mut listed = candidates(&snapshot.catalog);
+        if let Some(newest) = listed.last_mut() {
+            newest.parent = parent_of_newest;
+        }
+        let mut decisions = policy.decide(&listed, protected)?;
+        let bytes_before = self.engine.stored_bytes()?;
+        let mut order: Vec<CheckpointId> = Vec::new();
+        let kept = decisions.iter().rev().filter(|decision| decision.verdict.is_keep());
+        let (bound, free): (Vec<_>, Vec<_>) = kept.partition(|decision| decision.verdict.is_bound());
+        order.extend(bound.into_iter().chain(free).map(|decision| decision.id));
+        let (base, growth) = self.engine.growth(snapshot, &order)?;
+        let limit = if budget == 0 { u64::MAX } else { budget };
+        let bytes_after = fit(&mut decisions, &order, &growth, base, limit);
+        let bytes_over_budget = bytes_after.saturating_sub(limit);
+        Ok(PruneReport { decisions, bytes_before, bytes_after, bytes_over_budget })
     }
 
     /// Replaces the set of checkpoints that automatic cleanup must keep besides pinned ones: known-good versions,
@@ -266,7 +351,7 @@ impl CheckpointManager {
 
     /// Reads everything that the given checkpoints need; the whole store if none is given.
     pub fn verify_blocking(&self, ids: &[CheckpointId]) -> Result<VerifyReport> {
-        self.engine.verify(ids, VerifyDepth::Full)
+        self.verify_to_depth_blocking(ids, VerifyDepth::Full)
     }
 
     /// The same, as deep as is asked for.
@@ -288,30 +373,41 @@ impl CheckpointManager {
         self.engine.collect_garbage()
     }
 
-    /// What a collection would remove and rewrite; nothing is changed.
-    pub fn plan_garbage_blocking(&self) -> Result<GarbageReport> {
-        self.engine.plan_garbage()
+    /// What a collection would remove and rewrite if the checkpoints `gone` were deleted before; nothing is changed.
+    pub fn plan_garbage_blocking(&self, gone: &[CheckpointId]) -> Result<GarbageReport> {
+        self.engine.plan_garbage(gone)
     }
 
     /// Counts and sizes, under the published name.
     pub fn get_checkpoint_statistics(&self) -> Result<CheckpointStatistics> {
-        let listed = self.list_blocking()?;
+        let snapshot = self.engine.snapshot()?;
+        let checkpoints = &snapshot.catalog.checkpoints;
         let total_size_bytes = self.engine.stored_bytes()?;
-        let logical_size_bytes = listed.iter().map(|checkpoint| checkpoint.size_bytes).sum();
-        let reduction_ratio = (!listed.is_empty() && total_size_bytes > 0)
+        let held = self.engine.held()?;
+        let logical_size_bytes = checkpoints.iter().map(|checkpoint| checkpoint.size_bytes).sum();
+        let reduction_ratio = (!checkpoints.is_empty() && total_size_bytes > 0)
             .then(|| logical_size_bytes as f64 / total_size_bytes as f64);
+        let times =
+            || checkpoints.iter().map(|checkpoint| Timestamp::from_unix_ns(checkpoint.created_at_unix_ns));
         Ok(CheckpointStatistics {
-            total_checkpoints: listed.len() as u64,
+            total_checkpoints: checkpoints.len() as u64,
             total_size_bytes,
             total_size_mb: total_size_bytes as f64 / (1024.0 * 1024.0),
             logical_size_bytes,
             reduction_ratio,
+            dedup_ratio: (held.raw_bytes > 0).then(|| logical_size_bytes as f64 / held.raw_bytes as f64),
+            compression_ratio: (held.packed_bytes > 0)
+                .then(|| held.raw_bytes as f64 / held.packed_bytes as f64),
+            packs: held.packs,
+            packs_in_log: held.packs_in_log,
             checkpoint_directory: self.engine.backend.location(),
-            oldest_checkpoint: listed.iter().map(|checkpoint| checkpoint.created_at).min(),
-            newest_checkpoint: listed.iter().map(|checkpoint| checkpoint.created_at).max(),
+            oldest_checkpoint: times().min(),
+            newest_checkpoint: times().max(),
+            last_verification: self.engine.last_verification()?,
             auto_cleanup_enabled: self.engine.settings.auto_cleanup,
             max_checkpoints: self.engine.settings.max_checkpoints,
-            pinned_checkpoints: listed.iter().filter(|checkpoint| checkpoint.pinned.is_some()).count() as u64,
+            pinned_checkpoints: checkpoints.iter().filter(|checkpoint| checkpoint.pinned.is_some()).count()
+                as u64,
         })
     }
 
@@ -322,6 +418,17 @@ impl CheckpointManager {
     pub fn forget_workspace(&self, directory: &Path) -> Result<()> {
         self.engine.forget_workspace(directory)
     }
+}
+
+/// What the catalogue alone says of its checkpoints; parents stand in their records.
+fn candidates(catalog: &catalog::Catalog) -> Vec<RetentionCandidate> {
+    let candidate = |entry: &catalog::CatalogEntry| RetentionCandidate {
+        id: entry.id,
+        created_at: Timestamp::from_unix_ns(entry.created_at_unix_ns),
+        parent: None,
+        is_pinned: entry.pinned.is_some(),
+    };
+    catalog.checkpoints.iter().map(candidate).collect()
 }
 
 /// Size and digest of a file of a checkpoint, found folder by folder.
@@ -481,11 +588,13 @@ impl Prepared {
         })?;
         // A damaged or newer catalogue is refused now rather than at the first use.
         let loaded = catalog::load(&*self.backend, None)?;
+        let reserve_bytes = self.settings.reserve_bytes;
         let engine = Engine {
             backend: self.backend,
             clock: self.clock,
             settings: self.settings,
             header,
+            reserve: self.directory.as_ref().and_then(|store| Reserve::new(store, reserve_bytes)),
             directory: self.directory,
             stat_caches: self.stat_caches,
             gate: Gate::default(),

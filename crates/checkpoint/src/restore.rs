@@ -122,6 +122,7 @@ impl Engine {
         mode: RestoreMode,
         patterns: Option<&Patterns>,
     ) -> Result<RestoreReport> {
+        let _released = self.reserve.as_ref().map(|reserve| reserve.release(target));
         self.reading(|snapshot| self.restoration(id, snapshot, mode, patterns)?.run(target))
     }
 
@@ -271,7 +272,7 @@ impl Restore<'_> {
         }
         stage.sync(&differences.list)?;
         if self.mode == RestoreMode::Empty {
-            stage.remove_tree(MARKER)?;
+            stage.remove_marker(MARKER)?;
         }
         Ok(self.report(&differences))
     }

@@ -1,9 +1,12 @@
 //! Settings of a store, under their published names.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fastcdc::v2020::FastCDC;
 use serde::{Deserialize, Serialize};
+
+use crate::retention::RetentionPolicy;
 
 /// Section `safety.checkpoints` of the settings.
 ///
@@ -23,6 +26,22 @@ pub struct CheckpointSettings {
     pub checkpoint_dir: PathBuf,
     /// How many checkpoints automatic cleanup keeps, at least 1. Default 50: a day of work at one every ten minutes.
     pub max_checkpoints: u64,
+    /// Keeps, beyond `max_checkpoints`, all that are no older than this many seconds when the newest was made. Default 0: none.
+    pub keep_within_sec: u64,
+    /// Keeps, beyond `max_checkpoints`, the newest of each of the last so many hours (UTC) that have one. Default 0.
+    pub keep_hourly: u64,
+    /// The same for days. Default 0.
+    pub keep_daily: u64,
+    /// The same for weeks. Default 0.
+    pub keep_weekly: u64,
+    /// The same for months. Default 0.
+    pub keep_monthly: u64,
+    /// The same for years. Default 0.
+    pub keep_yearly: u64,
+    /// How many bytes the whole store may take up; 0, the default, for no limit. When it is larger, cleanup deletes the
+    /// oldest checkpoints whatever the rules above say, down to nine tenths, so that not every checkpoint has to do it again.
+    /// What is pinned or may be needed is never deleted for it.
+    pub max_store_bytes: u64,
     /// Whether the oldest checkpoints beyond `max_checkpoints` are deleted after a new one is durable. Pinned and
     /// protected ones and the parent of the new one are never deleted. Default true: a store must not fill the disk.
     pub auto_cleanup: bool,
@@ -37,9 +56,26 @@ pub struct CheckpointSettings {
     pub keep_mtimes: bool,
     /// Whether extended attributes are captured and restored. Default false: few trees have any that mean something.
     pub keep_xattrs: bool,
+    /// How many bytes are set aside on the disk of a local store, to be given up to a restore onto the same file system, so
+    /// that it succeeds on a disk that is full. Default 0: nothing is set aside. As many bytes as the workspace has are enough
+    /// for everything.
+    pub reserve_bytes: u64,
 }
 
 impl CheckpointSettings {
+    /// Which checkpoints cleanup keeps.
+    pub fn retention(&self) -> RetentionPolicy {
+        RetentionPolicy {
+            last: self.max_checkpoints,
+            within: Duration::from_secs(self.keep_within_sec),
+            hourly: self.keep_hourly,
+            daily: self.keep_daily,
+            weekly: self.keep_weekly,
+            monthly: self.keep_monthly,
+            yearly: self.keep_yearly,
+        }
+    }
+
     /// What of a workspace is captured.
     pub(crate) fn capture_options(&self) -> CaptureOptions {
         CaptureOptions {
@@ -63,11 +99,19 @@ impl Default for CheckpointSettings {
         Self {
             checkpoint_dir: PathBuf::from(".evoseal/checkpoints"),
             max_checkpoints: 50,
+            keep_within_sec: 0,
+            keep_hourly: 0,
+            keep_daily: 0,
+            keep_weekly: 0,
+            keep_monthly: 0,
+            keep_yearly: 0,
+            max_store_bytes: 0,
             auto_cleanup: true,
             compression_enabled: true,
             include_ignored: false,
             keep_mtimes: false,
             keep_xattrs: false,
+            reserve_bytes: 0,
         }
     }
 }

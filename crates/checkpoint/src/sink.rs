@@ -212,7 +212,7 @@ impl<'a> PackSink<'a> {
             chunks.push((number, part));
             Ok(())
         })?;
-        let parts = content::complete(parts, chunks);
+        let parts = content::complete(parts, chunks).expect("every chunk was handed out and done");
         self.add_recipe(builder, &parts)
     }
 

@@ -109,6 +109,12 @@ impl<'a> Stage<'a> {
         File::from(folder).sync_all().map_err(|source| self.io("sync", b"", source))
     }
 
+    /// Takes the mark away, for good.
+    pub(crate) fn remove_marker(&self, name: &[u8]) -> Result<()> {
+        self.remove_tree(name)?;
+        File::from(self.open_folder(b"")?).sync_all().map_err(|source| self.io("sync", b"", source))
+    }
+
     /// Writes aside everything that `differences` add or alter. A folder that is new as a whole is written as one.
     pub(crate) fn prepare(&mut self, reader: &Reader, differences: &[Difference]) -> Result<()> {
         let (tops, children) = self.plan(differences)?;

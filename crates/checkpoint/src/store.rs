@@ -183,6 +183,8 @@ pub struct CaptureStats {
     pub skipped: Vec<EntryPath>,
     /// Files whose set-user or set-group bit was not captured: whoever restored it would lend their own rights.
     pub lending: Vec<EntryPath>,
+    /// Bytes that are set aside for a restore. Fewer than the settings ask for mean that the disk has no room for it.
+    pub reserved_bytes: u64,
 }
 
 /// How a restore treats what it finds in the target.
@@ -218,6 +220,8 @@ pub struct VerifyReport {
     pub bytes_checked: u64,
     /// Everything that is wrong, with what it touches.
     pub damage: Vec<Damage>,
+    /// What is not as it should be and costs nothing: a hint that a crash has torn, and that the next commit writes anew.
+    pub notes: Vec<String>,
 }
 
 /// How deep a verification looks.
@@ -290,12 +294,23 @@ pub struct CheckpointStatistics {
     pub logical_size_bytes: u64,
     /// Logical bytes over stored bytes; `None` in an empty store.
     pub reduction_ratio: Option<f64>,
+    /// Logical bytes over the bytes of the different objects that are held, before compression; what is held and no longer
+    /// needed counts until it is collected. `None` in an empty store.
+    pub dedup_ratio: Option<f64>,
+    /// Bytes of the objects that are held before compression over those after it; `None` in an empty store.
+    pub compression_ratio: Option<f64>,
+    /// Packs that are objects of their own.
+    pub packs: u64,
+    /// Small packs that still lie inside the log of commits.
+    pub packs_in_log: u64,
     /// Where the store is, for people.
     pub checkpoint_directory: String,
     /// The oldest checkpoint's time.
     pub oldest_checkpoint: Option<Timestamp>,
     /// The newest checkpoint's time.
     pub newest_checkpoint: Option<Timestamp>,
+    /// When the whole store was last read and found undamaged.
+    pub last_verification: Option<Timestamp>,
     /// Whether retention runs by itself.
     pub auto_cleanup_enabled: bool,
     /// How many checkpoints retention keeps.

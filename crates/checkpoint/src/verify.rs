@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use evoseal_types::{CheckpointId, Digest, EntryPath};
+use evoseal_types::{CheckpointId, Digest, EntryPath, Timestamp};
 
 use crate::capture::{self, CapturePlan};
 use crate::catalog::{self, CATALOG, CatalogEntry, Commit, HEADER};
 use crate::engine::{Engine, Snapshot};
 use crate::extras::{Extras, TreeObject};
-use crate::frame::Copies;
+use crate::frame::{Copies, Format, array};
 use crate::objects::{OpenPack, Reader};
 use crate::pack::{self, ObjectKey, ObjectKind, object_name};
 use crate::page::PageNode;
@@ -20,6 +20,10 @@ use crate::tree::read_page;
 use crate::walk::WalkPlan;
 use crate::workspace::join;
 use crate::{Error, Result, record};
+
+/// The cell that says when a store was last found undamaged.
+const VERIFIED: &str = "verified";
+const VERIFIED_FORMAT: Format = Format { magic: b"EVOVERIF", version: 1 };
 
 /// Damage by the name of the object that has it.
 #[derive(Debug, Default)]
@@ -53,17 +57,51 @@ struct Condition {
     unreadable: Option<String>,
     /// Objects that are needed and not there.
     missing: HashSet<ObjectKey>,
+    /// Of the catalogue that was examined.
+    generation: u64,
 }
+
+/// How often a store is examined while collections move what is read.
+const EXAMINATIONS_MAX: u32 = 5;
 
 impl Engine {
     /// Looks at everything that the given checkpoints need; at all packs if none is given.
     pub(crate) fn verify(&self, ids: &[CheckpointId], depth: VerifyDepth) -> Result<VerifyReport> {
-        let (report, condition) = self.examine(ids, depth)?;
+        let (mut report, mut condition) = self.examine(ids, depth)?;
+        for _ in 1..EXAMINATIONS_MAX {
+            let generation = self.load()?.catalog.generation;
+            if report.damage.is_empty() || generation == condition.generation {
+                break;
+            }
+            // A collection has moved what was being read.
+            (report, condition) = self.examine(ids, depth)?;
+        }
         let found = condition.bad.into_keys().chain(condition.missing);
+        if ids.is_empty() && depth == VerifyDepth::Full && report.damage.is_empty() {
+            // Where it cannot be remembered, in a store that may not be written to, it is true all the same.
+            let _ = self.note_verification();
+        }
         let mut state = self.state();
         let distrusted: HashSet<ObjectKey> = state.distrusted.iter().copied().chain(found).collect();
         state.distrusted = Arc::new(distrusted);
         Ok(report)
+    }
+
+    /// Remembers that the whole store was read and found undamaged.
+    fn note_verification(&self) -> Result<()> {
+        let before = self.backend.load(VERIFIED, 0)?;
+        let now = VERIFIED_FORMAT.seal(&self.clock.now().unix_ns().to_le_bytes());
+        // Whoever was faster has said the same.
+        self.backend.swap(VERIFIED, before.as_ref().map(|cell| &cell.state), &now).map(|_| ())
+    }
+
+    /// When the whole store was last read and found undamaged; `None` also where what says so is not readable.
+    pub(crate) fn last_verification(&self) -> Result<Option<Timestamp>> {
+        let Some(cell) = self.backend.load(VERIFIED, 0)? else { return Ok(None) };
+        let payload = VERIFIED_FORMAT.open(VERIFIED, &cell.bytes).ok();
+        let time =
+            payload.filter(|payload| payload.len() == 8).map(|payload| i64::from_le_bytes(array(payload)));
+        Ok(time.map(Timestamp::from_unix_ns))
     }
 
     fn examine(&self, ids: &[CheckpointId], depth: VerifyDepth) -> Result<(VerifyReport, Condition)> {
@@ -129,6 +167,7 @@ impl Engine {
         if !loaded.problems.is_empty() {
             findings.at(CATALOG, &loaded.problems.join("; "));
         }
+        report.notes.extend(loaded.note);
         Ok(())
     }
 
@@ -139,7 +178,7 @@ impl Engine {
         findings: &mut Findings,
         report: &mut VerifyReport,
     ) -> Result<Condition> {
-        let mut condition = Condition::default();
+        let mut condition = Condition { generation: snapshot.catalog.generation, ..Condition::default() };
         for (digest, problem) in &snapshot.index.unreadable {
             let name = object_name(*digest);
             findings.at(&name, problem);
@@ -220,8 +259,8 @@ impl Engine {
         Ok(found)
     }
 
-    /// Stores again what is damaged or missing and what the workspace still holds. Nothing else is stored, and no
-    /// checkpoint is made.
+    /// Stores again what is damaged or missing and what the workspace still holds, and throws the damaged copies away.
+    /// Nothing else is stored, and no checkpoint is made.
     pub(crate) fn heal(&self, workspace: &Path) -> Result<HealReport> {
         let lock = self.backend.lock(crate::LockMode::Shared)?;
         let (before, condition) = self.examine(&[], VerifyDepth::Full)?;
@@ -252,6 +291,13 @@ impl Engine {
             }
         }
         drop(lock);
+        if report.objects_healed > 0 {
+            match self.collect_all_garbage() {
+                // The damaged copies are superseded. Where they cannot be thrown away now, the next collection does it.
+                Ok(_) | Err(Error::Locked { .. } | Error::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         report.after = self.verify(&[], VerifyDepth::Full)?;
         Ok(report)
     }

@@ -187,6 +187,17 @@ enum Trouble {
     Failed(Error),
 }
 
+impl Trouble {
+    /// How much it says about what went wrong.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Failed(Error::Interrupted { .. }) => 0,
+            Self::Changed(_) => 1,
+            Self::Failed(_) => 2,
+        }
+    }
+}
+
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         Self::Failed(error)
@@ -348,12 +359,13 @@ impl<'s, 'p, 'a> Worker<'s, 'p, 'a> {
         (self.found, self.folders)
     }
 
-    /// Keeps the first trouble, where a failure counts more than a change, and ends the walk.
+    /// Keeps the trouble that says most and ends the walk: a failure before a change, and either before what was cut off
+    /// because of it.
     fn note(&self, done: Result<(), Trouble>) {
         let Err(new) = done else { return };
         self.shared.queue.close();
         let mut trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!((&*trouble, &new), (Some(Trouble::Failed(_)), _) | (Some(_), Trouble::Changed(_))) {
+        if trouble.as_ref().is_none_or(|known| known.weight() < new.weight()) {
             *trouble = Some(new);
         }
     }

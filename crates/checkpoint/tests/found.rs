@@ -1,5 +1,4 @@
-//! Defects that the proof (`cargo xtask crash`, `evil`, `soak`) found, each as the smallest test that shows it. A test that is
-//! ignored shows a defect that is still open.
+//! Defects that the proof (`cargo xtask crash`, `evil`, `soak`) found, each as the smallest test that shows it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
@@ -27,7 +26,6 @@ fn a_folder_of_nothing_but_pipes_is_restored_into_an_empty_folder() {
 }
 
 #[test]
-#[ignore = "open: the attributes of the folder, which is no part of the tree, are looked for after the restore"]
 fn a_folder_of_nothing_but_pipes_is_restored_where_attributes_are_kept() {
     carry_a_folder_of_pipes(CheckpointSettings { keep_xattrs: true, ..CheckpointSettings::default() });
     carry_a_folder_of_pipes(CheckpointSettings { keep_mtimes: true, ..CheckpointSettings::default() });

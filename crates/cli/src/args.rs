@@ -1,6 +1,8 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -70,7 +72,7 @@ pub(crate) enum Command {
     Report(ReportArguments),
     /// Return the workspace to an accepted version.
     Rollback(RollbackArguments),
-    /// Capture, list, compare, restore, verify, pin and delete checkpoints.
+    /// Capture, list, compare, restore, verify, prune, pin and delete checkpoints.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
     /// Name versions that later ones are compared with.
@@ -191,6 +193,15 @@ pub(crate) enum CheckpointCommand {
         /// A sentence about it.
         #[arg(long, default_value = "")]
         note: String,
+        /// Capture ignored files too, and nested repositories with their `.git`; as `include_ignored` in the settings.
+        #[arg(long)]
+        include_ignored: bool,
+        /// Keep times of modification; as `keep_mtimes`.
+        #[arg(long)]
+        mtimes: bool,
+        /// Keep extended attributes; as `keep_xattrs`.
+        #[arg(long)]
+        xattrs: bool,
     },
     /// List all checkpoints, oldest first.
     List,
@@ -201,6 +212,13 @@ pub(crate) enum CheckpointCommand {
         /// Print the content of this file instead.
         #[arg(long, value_name = "PATH")]
         file: Option<String>,
+    },
+    /// Write one file of a checkpoint to standard output.
+    Cat {
+        /// A version, an id, or the beginning of one.
+        checkpoint: String,
+        /// The file, below the top of the tree.
+        path: OsString,
     },
     /// List what differs between two checkpoints.
     Diff {
@@ -218,6 +236,10 @@ pub(crate) enum CheckpointCommand {
         /// Make a folder that is not empty equal to the checkpoint.
         #[arg(long)]
         in_place: bool,
+        /// Only what matches, as in `.gitignore`: `src/**/*.rs`, or a folder with all that is in it; may be repeated. Everything
+        /// else in the folder stays as it is.
+        #[arg(long = "path", value_name = "GLOB")]
+        paths: Vec<String>,
         /// List what would change, and change nothing.
         #[arg(long)]
         dry_run: bool,
@@ -226,7 +248,18 @@ pub(crate) enum CheckpointCommand {
     Verify {
         /// Only these [default: all].
         checkpoints: Vec<String>,
+        /// Look at the structure only: that everything is there and no list or index is damaged.
+        #[arg(long)]
+        quick: bool,
+        /// Store again what is damaged and what this folder still holds.
+        #[arg(long, value_name = "WORKSPACE", conflicts_with_all = ["quick", "checkpoints"])]
+        heal: Option<PathBuf>,
     },
+    /// Delete the checkpoints that no rule keeps, and the oldest of a store that is too large.
+    ///
+    /// Without a rule, those of the settings hold. What is pinned, the newest, its parent, and what a rollback may need is kept
+    /// in any case.
+    Prune(PruneArguments),
     /// Keep a checkpoint whatever clean-up says.
     Pin {
         /// A version, an id, or the beginning of one.
@@ -249,6 +282,37 @@ pub(crate) enum CheckpointCommand {
     },
     /// Counts and sizes.
     Stats,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArguments {
+    /// Keep so many in all.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_last: Option<u64>,
+    /// Keep all that are no older than this when the newest was made: `90m`, `12h`, `7d`, `2w`.
+    #[arg(long, value_name = "TIME", value_parser = crate::quantity::duration)]
+    pub(crate) keep_within: Option<Duration>,
+    /// Keep the newest of each of the last N hours that have one.
+    #[arg(long, value_name = "N")]
+    pub(crate) hourly: Option<u64>,
+    /// The same for days.
+    #[arg(long, value_name = "N")]
+    pub(crate) daily: Option<u64>,
+    /// The same for weeks.
+    #[arg(long, value_name = "N")]
+    pub(crate) weekly: Option<u64>,
+    /// The same for months.
+    #[arg(long, value_name = "N")]
+    pub(crate) monthly: Option<u64>,
+    /// The same for years.
+    #[arg(long, value_name = "N")]
+    pub(crate) yearly: Option<u64>,
+    /// Delete the oldest until the store takes up no more than this, such as `500MB` or `2GiB`.
+    #[arg(long, value_name = "SIZE", value_parser = crate::quantity::bytes)]
+    pub(crate) max_size: Option<u64>,
+    /// List what would stay and what would go, with the reasons, and delete nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,7 @@ mod failure;
 mod output;
 mod progress;
 mod project;
+mod quantity;
 mod settings;
 mod settings_error;
 

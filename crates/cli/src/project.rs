@@ -26,7 +26,7 @@ use crate::settings::{FILE_NAME, LoadedSettings, ProposerKind};
 const STATE_FOLDER: &str = ".evoseal";
 
 /// A folder with an `evoseal.toml`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
     pub(crate) loaded: LoadedSettings,
@@ -57,6 +57,15 @@ impl Project {
     }
 
     /// The folder for everything of ours.
+    /// The same project, with more of the workspace captured than its settings say.
+    pub(crate) fn capturing(mut self, include_ignored: bool, mtimes: bool, xattrs: bool) -> Self {
+        let settings = &mut self.loaded.settings.safety.checkpoints;
+        settings.include_ignored |= include_ignored;
+        settings.keep_mtimes |= mtimes;
+        settings.keep_xattrs |= xattrs;
+        self
+    }
+
     pub(crate) fn state_directory(&self) -> PathBuf {
         self.root.join(STATE_FOLDER)
     }
@@ -92,6 +101,16 @@ impl Project {
         self.checkpoint_directory().exists()
     }
 
+    /// Opens the store of checkpoints, to be used with these settings.
+    pub(crate) fn open_checkpoints(&self, settings: CheckpointSettings) -> Result<CheckpointManager> {
+        Ok(CheckpointManager::builder()
+            // Retention is the safety layer's task here: it knows which versions a rollback may need.
+            .settings(CheckpointSettings { auto_cleanup: false, ..settings })
+            .directory(self.checkpoint_directory())
+            .clock(Arc::clone(&self.clock))
+            .open_or_create()?)
+    }
+
     /// Opens everything that survives between commands, creating what is missing.
     pub(crate) async fn stores(&self) -> Result<Stores> {
         let state = self.state_directory();
@@ -102,16 +121,7 @@ impl Project {
             std::fs::write(&ignore, "*\n").map_err(|error| Failure::io("write", &ignore, &error))?;
         }
         let settings = &self.loaded.settings;
-        // Retention is the safety layer's task here: it knows which versions a rollback may need.
-        let checkpoint_settings =
-            CheckpointSettings { auto_cleanup: false, ..settings.safety.checkpoints.clone() };
-        let checkpoints = Arc::new(
-            CheckpointManager::builder()
-                .settings(checkpoint_settings)
-                .directory(self.checkpoint_directory())
-                .clock(Arc::clone(&self.clock))
-                .open_or_create()?,
-        );
+        let checkpoints = Arc::new(self.open_checkpoints(settings.safety.checkpoints.clone())?);
         let metrics_path = self.metrics_path();
         if let Some(folder) = metrics_path.parent() {
             create_folder(folder)?;

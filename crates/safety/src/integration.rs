@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use evoseal_checkpoint::{
-    Checkpoint, CheckpointHandle, CheckpointStore, CheckpointStoreExt, NewCheckpoint, Source, surplus,
+    Checkpoint, CheckpointHandle, CheckpointStore, CheckpointStoreExt, DeleteReport, NewCheckpoint,
+    RetentionPolicy, Source, surplus,
 };
 use evoseal_metrics::MetricStore;
 use evoseal_regression::{Assessment, Detector};
@@ -286,11 +287,51 @@ impl SafetyIntegration {
     ) -> Result<(Vec<Checkpoint>, usize)> {
         let mut listed = self.checkpoints.list().await?;
         let protected = self.protected(in_use, &listed).await?;
-        let doomed: BTreeSet<CheckpointId> =
+        // Also refuses to keep none at all.
+        let mut doomed: BTreeSet<CheckpointId> =
             surplus(&listed, keep_checkpoints as u64, &protected)?.into_iter().collect();
+        let policy = RetentionPolicy { last: keep_checkpoints as u64, ..self.switches.keep_more };
+        let candidates: Vec<_> = listed.iter().map(Into::into).collect();
+        for decision in policy.decide(&candidates, &protected)? {
+            if decision.verdict.is_keep() {
+                doomed.remove(&decision.id);
+            }
+        }
         let left = listed.len() - doomed.len();
         listed.retain(|checkpoint| doomed.contains(&checkpoint.id));
         Ok((listed, left))
+    }
+
+    /// Deletes the oldest checkpoints that nobody may need until the store is well below its budget, should it be above.
+    /// One at a time: how much comes back is known only afterwards.
+    async fn obey_budget(&self, in_use: BTreeSet<CheckpointId>, deleted: &mut DeleteReport) -> Result<()> {
+        let budget = self.switches.max_store_bytes;
+        if budget == 0 || self.checkpoints.statistics().await?.total_size_bytes <= budget {
+            return Ok(());
+        }
+        let listed = self.checkpoints.list().await?;
+        let protected = self.protected(in_use, &listed).await?;
+        let may_go = |found: &&Checkpoint| found.pinned.is_none() && !protected.contains(&found.id);
+        for checkpoint in listed.iter().filter(may_go) {
+            let one = self.checkpoints.delete(&[checkpoint.id]).await?;
+            deleted.checkpoints.extend(one.checkpoints);
+            deleted.bytes_freed += one.bytes_freed;
+            if self.checkpoints.statistics().await?.total_size_bytes <= budget - budget / 10 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checkpoints that no clean-up may delete because a rollback may need them: known-good versions, baselines, the parents
+    /// of these, and the newest.
+    ///
+    /// # Errors
+    ///
+    /// Of the checkpoint store, the audit log and the rollback manager.
+    pub async fn protected_checkpoints(&self) -> Result<BTreeSet<CheckpointId>> {
+        let listed = self.checkpoints.list().await?;
+        self.protected(BTreeSet::new(), &listed).await
     }
 
     /// Deletes the oldest checkpoints until `keep_checkpoints` are left, except those that are protected.
@@ -299,13 +340,17 @@ impl SafetyIntegration {
         keep_checkpoints: usize,
         in_use: BTreeSet<CheckpointId>,
     ) -> Result<CleanupReport> {
-        let (plan, left) = self.plan_clean_up(keep_checkpoints, in_use).await?;
+        let (plan, left) = self.plan_clean_up(keep_checkpoints, in_use.clone()).await?;
         let kept_protected = left.saturating_sub(keep_checkpoints) as u64;
         let doomed: Vec<CheckpointId> = plan.iter().map(|checkpoint| checkpoint.id).collect();
-        if doomed.is_empty() {
+        let mut deleted = DeleteReport::default();
+        if !doomed.is_empty() {
+            deleted = self.checkpoints.delete(&doomed).await?;
+        }
+        self.obey_budget(in_use, &mut deleted).await?;
+        if deleted.checkpoints.is_empty() {
             return Ok(CleanupReport { checkpoints_deleted: 0, bytes_freed: 0, kept_protected });
         }
-        let deleted = self.checkpoints.delete(&doomed).await?;
         self.audit.append(AuditEvent::CleanedUp { checkpoints: deleted.checkpoints.clone() }).await?;
         Ok(CleanupReport {
             checkpoints_deleted: deleted.checkpoints.len() as u64,

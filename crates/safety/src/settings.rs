@@ -1,6 +1,6 @@
 //! Settings of the safety layer.
 
-use evoseal_checkpoint::CheckpointSettings;
+use evoseal_checkpoint::{CheckpointSettings, RetentionPolicy};
 use evoseal_regression::{RegressionSettings, StatisticalSettings};
 use evoseal_rollback::RollbackSettings;
 use evoseal_types::Severity;
@@ -23,6 +23,11 @@ pub struct SafetySwitches {
     pub auto_cleanup: bool,
     /// How many checkpoints are kept, besides those that a rollback may need. Default 50.
     pub max_checkpoints: usize,
+    /// Rules that keep more than that; their `last` is not looked at. Default: none.
+    pub keep_more: RetentionPolicy,
+    /// How many bytes the checkpoint store may take up before the oldest checkpoints go that no rollback needs, down to nine
+    /// tenths of it; 0, the default, for no limit.
+    pub max_store_bytes: u64,
 }
 
 impl Default for SafetySwitches {
@@ -33,6 +38,8 @@ impl Default for SafetySwitches {
             safety_checks_enabled: true,
             auto_cleanup: true,
             max_checkpoints: 50,
+            keep_more: RetentionPolicy::default(),
+            max_store_bytes: 0,
         }
     }
 }
@@ -130,6 +137,8 @@ impl From<&SafetySettings> for SafetySwitches {
             safety_checks_enabled: settings.safety_checks_enabled,
             auto_cleanup: settings.checkpoints.auto_cleanup,
             max_checkpoints: usize::try_from(settings.checkpoints.max_checkpoints).unwrap_or(usize::MAX),
+            keep_more: settings.checkpoints.retention(),
+            max_store_bytes: settings.checkpoints.max_store_bytes,
         }
     }
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use evoseal_checkpoint::{CheckpointStore, NewCheckpoint, Source};
+use evoseal_checkpoint::{CheckpointStore, NewCheckpoint, RetentionPolicy, Source};
 use evoseal_metrics::{MetricStore, RecordFilter};
 use evoseal_rollback::Rollback;
 use evoseal_safety::{
@@ -482,4 +483,35 @@ async fn an_audit_log_without_new_records_is_not_read_again() {
     let read = audit.1.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(read, 50, "each record is read once");
     assert_eq!(gate.baselines().await.unwrap(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn clean_up_obeys_the_budget_and_spares_what_a_rollback_may_need() {
+    let switches = SafetySwitches { auto_cleanup: false, max_store_bytes: 2, ..SafetySwitches::default() };
+    let scene = Scene::with(switches, ScriptedDetector::comparing_means(0.1));
+    // One byte each.
+    let accepted = scene.accepted("a", None).await;
+    for name in ["b", "c", "d"] {
+        scene.capture(name, None).await;
+    }
+    let report = scene.gate.cleanup_old_safety_data(50).await.unwrap();
+    assert_eq!(report.checkpoints_deleted, 2);
+    let left: Vec<CheckpointId> =
+        scene.checkpoints.list().await.unwrap().iter().map(|checkpoint| checkpoint.id).collect();
+    assert_eq!(left.len(), 2);
+    assert_eq!(Some(left[0]), accepted.checkpoint, "the accepted version is the oldest and stays");
+}
+
+#[tokio::test]
+async fn further_rules_keep_more_than_the_number() {
+    let keep_more = RetentionPolicy { within: Duration::from_hours(1), ..RetentionPolicy::default() };
+    for (keep_more, left) in [(keep_more, 4), (RetentionPolicy::default(), 1)] {
+        let switches = SafetySwitches { auto_cleanup: false, keep_more, ..SafetySwitches::default() };
+        let scene = Scene::with(switches, ScriptedDetector::comparing_means(0.1));
+        for name in ["a", "b", "c", "d"] {
+            scene.capture(name, None).await;
+        }
+        scene.gate.cleanup_old_safety_data(1).await.unwrap();
+        assert_eq!(scene.checkpoints.list().await.unwrap().len(), left);
+    }
 }

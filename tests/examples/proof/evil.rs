@@ -29,8 +29,7 @@ const SIZE_BYTES: u64 = 1 << 30;
 /// Nobody, under its usual number.
 const OTHER_USER: u32 = 65534;
 /// Kinds of entries that are left out, with the reason.
-const LEFT_OUT: &[(&str, &str)] =
-    &[("special", "a folder of nothing but pipes, sockets and devices is not restored into an empty folder")];
+const LEFT_OUT: &[(&str, &str)] = &[];
 
 /// Kinds with entries that only root can read.
 const UNREADABLE: [&str; 2] = ["modes", "ro-dirs"];

@@ -4,28 +4,11 @@
 use crate::report::{Findings, print};
 
 /// In which operation (any, if it has no name), what the finding says, and what is wrong.
-const KNOWN: &[(&str, &str, &str)] = &[
-    (
-        "restore, new folder",
-        ".evoseal-restore-unfinished",
-        "the removal of the marker is not synced: a power cut after an acknowledged restore brings it back",
-    ),
-    (
-        "checkpoint, large file",
-        "it ended as Broken(101)",
-        "a disk that fills up while a large file is stored by several threads: \"every chunk was handed out and done\"",
-    ),
-    (
-        "",
-        "catalog.mark is damaged",
-        "a power cut may tear the mark, which is never synced; verify then calls the catalogue damaged, which it is not",
-    ),
-    (
-        "evoseal rollback",
-        "the next commands leave the rollback half-way",
-        "`evoseal status` and `checkpoint verify` do not complete a rollback that was cut off; the next rollback does",
-    ),
-];
+const KNOWN: &[(&str, &str, &str)] = &[(
+    "evoseal rollback",
+    "the next commands leave the rollback half-way",
+    "`evoseal status` and `checkpoint verify` do not complete a rollback that was cut off; the next rollback does",
+)];
 
 /// Takes what is known out of the findings and says how much it was.
 pub(crate) fn take(operation: &str, findings: &mut Findings) -> usize {

@@ -102,7 +102,9 @@ impl Worker<'_, '_, '_> {
             }
         }
         let chunks = std::mem::take(&mut *large.chunks.lock().unwrap_or_else(PoisonError::into_inner));
-        let parts = content::complete(parts, chunks);
+        // A chunk is missing only if the thread that had it has failed, which then is the trouble to report.
+        let parts =
+            content::complete(parts, chunks).ok_or(Error::Interrupted { action: "reading a large file" })?;
         let digest = match shared.plan.sink {
             Some(sink) if length == size_bytes => sink.add_recipe(&mut self.builder, &parts)?,
             _ => Digest::of(&encode_recipe(&parts)),

@@ -1,13 +1,16 @@
 //! `evoseal checkpoint`.
 
+use std::ffi::OsStr;
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Table};
 use evoseal_checkpoint::{
-    Checkpoint, CheckpointStore, CheckpointStoreExt, EntryKind, NewCheckpoint, RestoreMode, Source,
+    Checkpoint, CheckpointStore, CheckpointStoreExt, EntryKind, NewCheckpoint, Patterns, RestoreMode, Source,
+    VerifyDepth, VerifyReport,
 };
 use evoseal_pipeline::RunLock;
-use evoseal_types::{EntryPath, VersionId};
+use evoseal_types::{EntryPath, Timestamp, VersionId};
 
 use crate::args::CheckpointCommand;
 use crate::commands::history;
@@ -17,9 +20,17 @@ use crate::output::Output;
 use crate::project::{Project, Stores};
 
 pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: Output) -> Result<Exit> {
+    let with_options;
+    let project = match command {
+        CheckpointCommand::Create { include_ignored, mtimes, xattrs, .. } => {
+            with_options = project.clone().capturing(*include_ignored, *mtimes, *xattrs);
+            &with_options
+        }
+        _ => project,
+    };
     let stores = project.stores().await?;
     match command {
-        CheckpointCommand::Create { version, note } => {
+        CheckpointCommand::Create { version, note, .. } => {
             create(version.as_deref(), note, project, &stores, output).await
         }
         CheckpointCommand::List => list(&stores, output).await,
@@ -27,10 +38,17 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
             show(checkpoint, file.as_deref(), &stores, output).await
         }
         CheckpointCommand::Diff { from, to } => diff(from, to, &stores, output).await,
-        CheckpointCommand::Restore { checkpoint, target, in_place, dry_run } => {
-            restore(checkpoint, target, *in_place, *dry_run, &stores, output).await
+        CheckpointCommand::Cat { checkpoint, path } => cat(checkpoint, path, &stores).await,
+        CheckpointCommand::Restore { checkpoint, target, in_place, paths, dry_run } => {
+            let mode = if *in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
+            restore(checkpoint, target, mode, paths, *dry_run, &stores, output).await
         }
-        CheckpointCommand::Verify { checkpoints } => verify(checkpoints, &stores, output).await,
+        CheckpointCommand::Verify { heal: Some(workspace), .. } => heal(workspace, &stores, output).await,
+        CheckpointCommand::Verify { checkpoints, quick, heal: None } => {
+            let depth = if *quick { VerifyDepth::Quick } else { VerifyDepth::Full };
+            verify(checkpoints, depth, &stores, output).await
+        }
+        CheckpointCommand::Prune(arguments) => super::prune::run(arguments, project, &stores, output).await,
         CheckpointCommand::Pin { checkpoint, reason, remove } => {
             let found = stores.checkpoints.resolve(checkpoint).await?;
             stores.checkpoints.pin(found.id, (!remove).then_some(reason.as_str())).await?;
@@ -45,13 +63,23 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
         CheckpointCommand::Stats => {
             let statistics = stores.checkpoints.statistics().await?;
             output.data(&statistics, || {
-                let ratio = statistics.reduction_ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}"));
+                let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}"));
+                let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), history::time);
                 format!(
-                    "checkpoints  {} ({} pinned)\nstored       {} bytes\nas copies    {} bytes ({ratio} times as much)\nin           {}",
+                    "checkpoints  {} ({} pinned)\noldest       {}\nnewest       {}\nverified     {}\nstored       {} bytes in {} packs, {} more in the log\n\
+                     as copies    {} bytes ({} times as much: {} by deduplication, {} by compression)\nin           {}",
                     statistics.total_checkpoints,
                     statistics.pinned_checkpoints,
+                    time(statistics.oldest_checkpoint),
+                    time(statistics.newest_checkpoint),
+                    time(statistics.last_verification),
                     statistics.total_size_bytes,
+                    statistics.packs,
+                    statistics.packs_in_log,
                     statistics.logical_size_bytes,
+                    ratio(statistics.reduction_ratio),
+                    ratio(statistics.dedup_ratio),
+                    ratio(statistics.compression_ratio),
                     statistics.checkpoint_directory,
                 )
             });
@@ -75,6 +103,13 @@ async fn create(
     let handle = stores.checkpoints.create(Source::Directory(project.root.clone()), details).await?;
     for path in &handle.stats.skipped {
         output.say(format!("left out: {path} is neither a file, a folder nor a symlink"));
+    }
+    for path in &handle.stats.lending {
+        output.say(format!("without its set-user and set-group bits: {path}"));
+    }
+    let wanted = project.loaded.settings.safety.checkpoints.reserve_bytes;
+    if handle.stats.reserved_bytes < wanted {
+        output.say(format!("the disk has no room for the {wanted} bytes that `reserve_bytes` asks for"));
     }
     let stats = handle.stats.clone();
     let checkpoint = handle.durable().await?;
@@ -175,52 +210,117 @@ async fn diff(from: &str, to: &str, stores: &Stores, output: Output) -> Result<E
     Ok(Exit::Done)
 }
 
+/// Standard output, which need not have a reader to the end: one that has gone away, such as `head`, has seen enough.
+struct Standard {
+    out: std::io::StdoutLock<'static>,
+    is_closed: bool,
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.out.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+async fn cat(text: &str, path: &OsStr, stores: &Stores) -> Result<Exit> {
+    let id = stores.checkpoints.resolve(text).await?.id;
+    let path = EntryPath::new(path.as_encoded_bytes())?;
+    let mut out =
+        BufWriter::with_capacity(64 << 10, Standard { out: std::io::stdout().lock(), is_closed: false });
+    let written = stores.checkpoints.write_file_blocking(id, &path, &mut out);
+    let flushed = match written {
+        Ok(_) => out.flush().map_err(|error| Failure::io("write", Path::new("standard output"), &error)),
+        Err(error) => Err(error.into()),
+    };
+    let (standard, rest) = out.into_parts();
+    drop(rest);
+    if standard.is_closed { Ok(Exit::Done) } else { flushed.map(|()| Exit::Done) }
+}
+
 async fn restore(
     text: &str,
     target: &Path,
-    in_place: bool,
+    mode: RestoreMode,
+    paths: &[String],
     dry_run: bool,
     stores: &Stores,
     output: Output,
 ) -> Result<Exit> {
     let checkpoint = stores.checkpoints.resolve(text).await?;
-    let mode = if in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
-    let report = if dry_run {
-        stores.checkpoints.plan_restore(checkpoint.id, target, mode).await?
+    let store = &stores.checkpoints;
+    let report = if paths.is_empty() {
+        if dry_run {
+            store.plan_restore(checkpoint.id, target, mode).await?
+        } else {
+            store.restore(checkpoint.id, target, mode).await?
+        }
     } else {
-        stores.checkpoints.restore(checkpoint.id, target, mode).await?
+        let patterns = Patterns::new(paths.iter().map(String::as_str))?;
+        if dry_run {
+            store.plan_restore_part(checkpoint.id, target, mode, &patterns).await?
+        } else {
+            store.restore_part(checkpoint.id, target, mode, &patterns).await?
+        }
     };
     output.data(&report, || {
         let word = if dry_run { "would restore" } else { "restored" };
         let version = &checkpoint.details.version_id;
-        let head = format!("{word} {version} in {}: {} paths differ", target.display(), report.changes.len());
+        let part = if paths.is_empty() { "" } else { "a part of " };
+        let head =
+            format!("{word} {part}{version} in {}: {} paths differ", target.display(), report.changes.len());
         if dry_run { format!("{head}\n{}", changes(&report.changes)) } else { head }
     });
     Ok(Exit::Done)
 }
 
-async fn verify(texts: &[String], stores: &Stores, output: Output) -> Result<Exit> {
+async fn verify(texts: &[String], depth: VerifyDepth, stores: &Stores, output: Output) -> Result<Exit> {
     let mut ids = Vec::new();
     for text in texts {
         ids.push(stores.checkpoints.resolve(text).await?.id);
     }
-    let report = stores.checkpoints.verify(&ids).await?;
-    output.data(&report, || {
-        let mut lines = vec![format!(
-            "{} checkpoints, {} objects, {} bytes: {} damaged",
-            report.checkpoints_checked,
-            report.objects_checked,
-            report.bytes_checked,
-            report.damage.len()
-        )];
-        for damage in &report.damage {
-            lines.push(format!("{}: {}", damage.object, damage.problem));
-            lines.extend(damage.checkpoints.iter().map(|id| format!("  touches {}", id.short())));
-            lines.extend(damage.paths.iter().map(|path| format!("  touches {path}")));
-        }
-        lines.join("\n")
-    });
+    let report = stores.checkpoints.verify_to_depth(&ids, depth).await?;
+    output.data(&report, || findings(&report));
     Ok(if report.damage.is_empty() { Exit::Done } else { Exit::Damaged })
+}
+
+async fn heal(workspace: &Path, stores: &Stores, output: Output) -> Result<Exit> {
+    let report = stores.checkpoints.heal(workspace).await?;
+    output.data(&report, || {
+        let healed = format!(
+            "{} damaged before; {} objects stored again\n",
+            report.before.damage.len(),
+            report.objects_healed
+        );
+        healed + &findings(&report.after)
+    });
+    Ok(if report.after.damage.is_empty() { Exit::Done } else { Exit::Damaged })
+}
+
+fn findings(report: &VerifyReport) -> String {
+    let mut lines = vec![format!(
+        "{} checkpoints, {} objects, {} bytes: {} damaged",
+        report.checkpoints_checked,
+        report.objects_checked,
+        report.bytes_checked,
+        report.damage.len()
+    )];
+    for damage in &report.damage {
+        lines.push(format!("{}: {}", damage.object, damage.problem));
+        lines.extend(damage.checkpoints.iter().map(|id| format!("  touches {}", id.short())));
+        lines.extend(damage.paths.iter().map(|path| format!("  touches {path}")));
+    }
+    lines.extend(report.notes.iter().map(|note| format!("no damage: {note}")));
+    lines.join("\n")
 }
 
 async fn delete(

@@ -11,6 +11,7 @@ mod gc;
 mod history;
 mod init;
 mod metrics;
+mod prune;
 mod report;
 mod rollback;
 mod run;
