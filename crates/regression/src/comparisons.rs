@@ -7,7 +7,7 @@ use evoseal_types::{MetricName, MetricSamples, MetricSpec, Threshold};
 use crate::analyzer::{Analyzer, Comparison, Estimate, TInterval, ThresholdOnly};
 use crate::config::Config;
 use crate::regression_detector::by_name;
-use crate::samples::{Side, problem};
+use crate::samples::{Side, first_non_finite, problem};
 use crate::verdict;
 use crate::{Baseline, DataProblem, Error, Finding, Result, Verdict};
 
@@ -72,7 +72,8 @@ impl<'a> Partner<'a> {
                 (threshold, self.usable(old, new, config)?)
             }
             (Ok(threshold), Some(problem)) => {
-                (threshold, unusable(problem, verdict::why_not(problem, &side_name, (old, new))))
+                let bad = [old, new].map(|samples| samples.and_then(first_non_finite));
+                (threshold, unusable(problem, verdict::why_not(problem, &side_name, bad)))
             }
             (Err(contradiction), _) => {
                 let stated = contradiction.0.direction();

@@ -126,9 +126,9 @@ pub(crate) fn problem(
     };
     if old.spec != new.spec {
         Some(DataProblem::SpecMismatch)
-    } else if non_finite(new).is_some() {
+    } else if first_non_finite(new).is_some() {
         Some(DataProblem::NonFiniteInCandidate)
-    } else if non_finite(old).is_some() {
+    } else if first_non_finite(old).is_some() {
         Some(DataProblem::NonFiniteInIncumbent)
     } else {
         None
@@ -136,7 +136,11 @@ pub(crate) fn problem(
 }
 
 /// The first sample that is no finite number, and its place.
-pub(crate) fn non_finite(side: &MetricSamples) -> Option<(usize, f64)> {
-    let values = side.samples.iter().map(|sample| sample.value).enumerate();
-    values.into_iter().find(|(_, value)| !value.is_finite())
+pub(crate) fn first_non_finite(side: &MetricSamples) -> Option<(usize, f64)> {
+    non_finite(side.samples.iter().map(|sample| sample.value))
+}
+
+/// The first value that is no finite number, and its place.
+pub(crate) fn non_finite(values: impl IntoIterator<Item = f64>) -> Option<(usize, f64)> {
+    values.into_iter().enumerate().find(|(_, value)| !value.is_finite())
 }

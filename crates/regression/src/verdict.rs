@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use evoseal_types::{Direction, MetricSamples, Severity, Threshold};
+use evoseal_types::{Direction, Severity, Threshold};
 
-use crate::samples::{Side, Starts, Unit, non_finite};
+use crate::samples::{Side, Starts, Unit};
 use crate::statistics::{t_quantile, t_tail};
 use crate::{DataProblem, Interval, Result, Verdict};
 
@@ -159,28 +159,21 @@ pub(crate) fn too_few(sides: (&Side, &Side), needed: usize) -> String {
     text
 }
 
-/// The sentence for a finding without an interval.
-pub(crate) fn why_not(
-    problem: DataProblem,
-    side: &str,
-    (old, new): (Option<&MetricSamples>, Option<&MetricSamples>),
-) -> String {
-    let first_bad = |samples: Option<&MetricSamples>| {
-        let (place, value) = samples.and_then(non_finite).unwrap_or((0, f64::NAN));
-        let kind = if value.is_nan() { "NaN" } else { "infinite" };
-        (kind, place)
+/// The sentence for a finding without an interval. `old` and `new` are the first samples of the sides that are no finite
+/// numbers, with their places, as far as they are known.
+pub(crate) fn why_not(problem: DataProblem, side: &str, [old, new]: [Option<(usize, f64)>; 2]) -> String {
+    let not_finite = |side: &str, sample: Option<(usize, f64)>| match sample {
+        Some((place, value)) => {
+            let kind = if value.is_nan() { "NaN" } else { "infinite" };
+            format!("{kind}: sample {place} of {side} is {kind}")
+        }
+        None => format!("a sample of {side} is NaN or infinite"),
     };
     match problem {
         DataProblem::MissingInCandidate => format!("missing: the candidate has no such metric, {side} has"),
         DataProblem::MissingInIncumbent => format!("missing: {side} has no such metric, the candidate has"),
-        DataProblem::NonFiniteInCandidate => {
-            let (kind, place) = first_bad(new);
-            format!("{kind}: sample {place} of the candidate is {kind}")
-        }
-        DataProblem::NonFiniteInIncumbent => {
-            let (kind, place) = first_bad(old);
-            format!("{kind}: sample {place} of {side} is {kind}")
-        }
+        DataProblem::NonFiniteInCandidate => not_finite("the candidate", new),
+        DataProblem::NonFiniteInIncumbent => not_finite(side, old),
         DataProblem::TooFewSamples => "too few samples".to_owned(),
         DataProblem::SpecMismatch => {
             format!("{side} and the candidate disagree about unit or harmful direction")

@@ -102,9 +102,9 @@ impl SeriesLine {
 
 /// A named series.
 #[derive(Debug)]
-struct Series {
+pub(super) struct Series {
     name: String,
-    values: Vec<f64>,
+    pub(super) values: Vec<f64>,
 }
 
 /// The series in a file: named as the file, with the group's name where it is split.

@@ -14,6 +14,7 @@ use super::{
     GainEstimate, Iteration, RunMetric, RunSettings, Sampling, ScreenOutcome, ScreenReport,
     gain_of_fresh_pairs,
 };
+use crate::samples::non_finite;
 use crate::statistics::t_quantile;
 use crate::{DataProblem, DriftAlarm, DriftGuard, Error, ErrorLedger, Interval, Result, Verdict, verdict};
 
@@ -413,8 +414,13 @@ impl RunJudge {
         let screen = match screen {
             Ok(screen) => screen,
             Err(problem) => {
-                report.reason =
-                    format!("{}: {}", metric.spec.name, verdict::why_not(problem, "the incumbent"));
+                let bad = |values: &[f64]| non_finite(values.iter().copied());
+                let why = verdict::why_not(
+                    problem,
+                    "the incumbent",
+                    [bad(&metric.incumbent), bad(&metric.candidate)],
+                );
+                report.reason = format!("{}: {why}", metric.spec.name);
                 report.problem = Some(problem);
                 return Ok(report);
             }

@@ -2,7 +2,7 @@
 
 use evoseal_regression::{NoiseProfile, PlanSettings, SamplePlan, plan};
 
-use super::super::series;
+use crate::commands::series;
 use crate::detect_args::PlanArguments;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
@@ -35,7 +35,7 @@ fn noise(arguments: &PlanArguments) -> Result<NoiseProfile> {
         return Ok(NoiseProfile::stated(arguments.cv.unwrap_or(f64::NAN))?);
     };
     let series = series::read(pilot, arguments.column.as_deref(), arguments.group_by.as_deref())?;
-    let values: Vec<Vec<f64>> = series.into_iter().map(|(_, values)| values).collect();
+    let values: Vec<Vec<f64>> = series.into_iter().map(|series| series.values).collect();
     let noise = if arguments.group_by.is_some() {
         NoiseProfile::of_starts(&values)
     } else {
