@@ -16,7 +16,7 @@ pub(crate) const LOOP_SCHEMA: &str = r#"Each line of FILE is one iteration, in o
    "accepted": true}
 
   incumbent     samples of the accepted version, measured in this iteration; may be left out after the first line.
-                Lists are numbers, or one list of numbers for each process start.
+                Lists are numbers, or one list of numbers for each process start, which counts as one value.
   candidate     samples of the candidate
   confirmation  fresh samples of both, measured in turn after these, of equal number. They are looked at pair after
                 pair, and only if the candidate is suspicious. A file in which no line has any is judged on its

@@ -80,7 +80,7 @@ fn has_one_sample_per_start(samples: &[Sample]) -> bool {
 /// own, else the mean of each start's iterations after its warm-up.
 ///
 /// Values of one start share its luck with memory layout and the like and count once. So do those of a single start: they
-/// become one value, which is too few for any judgement, for what differs between starts cannot be seen in them. Every
+/// become one value, too few to compare two versions by, for what differs between starts cannot be seen in them. Every
 /// sample has to be finite.
 ///
 /// ```

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::{check_values, invalid, lag_one_autocorrelation, mean, std_dev};
+use crate::statistics::{check_values, invalid, lag_one_autocorrelation, mean, std_dev, steady_state};
 use crate::{Error, Result};
 
 /// How the pilot's samples hang together.
@@ -60,9 +60,10 @@ impl NoiseProfile {
     }
 
     /// The noise of process starts with several samples each: two starts or more. Between-start and within-start scatter
-    /// are both in the scatter of the starts' means.
+    /// are both in the scatter of the starts' means, which are taken after the warm-up, as they are for a judgement.
     pub fn of_starts(starts: &[Vec<f64>]) -> Result<Self> {
-        let means: Vec<f64> = starts.iter().map(|start| mean(start)).collect::<Result<_>>()?;
+        let steady_mean = |start: &Vec<f64>| mean(&start[steady_state(start)?.first..]);
+        let means: Vec<f64> = starts.iter().map(steady_mean).collect::<Result<_>>()?;
         let all: Vec<f64> = starts.concat();
         Self::of(&means, PilotDesign::Starts, &all)
     }
@@ -124,11 +125,24 @@ mod tests {
     }
 
     #[test]
+    fn the_warm_up_of_a_start_is_no_noise() {
+        let steady = |level: f64| (0..20).map(move |i| level + f64::from(i % 3) * 0.1).collect::<Vec<f64>>();
+        let warming = |level: f64, first: f64| [vec![first, level + 40.0], steady(level)].concat();
+        let starts = [warming(100.0, 900.0), warming(101.0, 300.0), steady(99.0)];
+        let (with, without) = (
+            NoiseProfile::of_starts(&starts).unwrap(),
+            NoiseProfile::of_starts(&[steady(100.0), steady(101.0), steady(99.0)]).unwrap(),
+        );
+        assert!((with.cv - without.cv).abs() < 1e-12, "{with:?} {without:?}");
+    }
+
+    #[test]
     fn pilots_that_say_nothing_are_refused() {
         for values in [&[1.0, 2.0][..], &[5.0, 5.0, 5.0], &[-1.0, 0.0, 1.0], &[1.0, f64::NAN, 2.0]] {
             assert!(NoiseProfile::of_samples(values).is_err(), "{values:?}");
         }
         assert!(NoiseProfile::of_starts(&[vec![1.0, 2.0]]).is_err());
+        assert!(NoiseProfile::of_starts(&[vec![1.0, 2.0], vec![]]).is_err());
         assert!(NoiseProfile::stated(0.0).is_err() && NoiseProfile::stated(f64::INFINITY).is_err());
     }
 }

@@ -13,11 +13,13 @@ mod iteration;
 mod judge;
 mod metric;
 mod own;
+mod report;
 mod screen;
 mod settings;
 
 pub use gain::{GainEstimate, gain_of_fresh_pairs};
 pub use iteration::{FreshPairs, Iteration, RunMetric, Sampling};
-pub use judge::{DriftFinding, IterationDecision, IterationReport, MetricReport, RunJudge, RunTotals, Stage};
+pub use judge::RunJudge;
+pub use report::{DriftFinding, IterationDecision, IterationReport, MetricReport, RunTotals, Stage};
 pub use screen::{ScreenOutcome, ScreenReport};
 pub use settings::RunSettings;

@@ -208,7 +208,7 @@ fn metric_of(name: &str, line: MetricLine, thresholds: &Thresholds) -> Result<Ru
         .collect::<Result<BTreeMap<_, _>>>()?;
     if let Some((baseline, _)) = baselines.iter().find(|(_, values)| values.len() < 2) {
         return Err(Failure::usage(format!("{name}: baseline {baseline} has fewer than two values"))
-            .hint("measure it as often as the candidate, or leave it out"));
+            .hint("measure it as often as the candidate, in process starts of their own, or leave it out"));
     }
     let is_binary =
         |values: &[f64]| values.iter().all(|value| [0.0, 1.0].iter().any(|bit| value.total_cmp(bit).is_eq()));
