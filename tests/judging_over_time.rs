@@ -105,6 +105,21 @@ fn the_settings_file_and_the_options_replace_what_is_judged() {
 }
 
 #[test]
+fn a_flat_list_is_as_many_starts_and_one_start_is_one_value() {
+    let project = Project::bare();
+    let samples_of = |candidate: &str| {
+        let line =
+            format!(r#"{{"metrics":{{"m":{{"incumbent":[99,101,100,102,98],"candidate":{candidate}}}}}}}"#);
+        project.write("run.jsonl", &line);
+        let answer = project.evoseal(&["detect", "loop", "--batch", "run.jsonl", "--json"]).run().stdout;
+        json_lines(&answer)[0]["metrics"][0]["samples"].clone()
+    };
+    assert_eq!(samples_of("[99,101,100]"), 3);
+    assert_eq!(samples_of("[[99,101],[100]]"), 2);
+    assert_eq!(samples_of("[[99,101,100]]"), 1);
+}
+
+#[test]
 fn what_is_wrong_with_a_file_is_said_with_its_line_and_a_remedy() {
     let project = Project::bare();
     let wrong = [
@@ -119,6 +134,11 @@ fn what_is_wrong_with_a_file_is_said_with_its_line_and_a_remedy() {
             r#"{"metrics":{"m":{"incumbent":[1,2],"candidate":[1],"baselines":{"start":[1]}}}}"#,
             "baseline start",
             "as often",
+        ),
+        (
+            r#"{"metrics":{"m":{"incumbent":[1,2],"candidate":[1],"baselines":{"start":[[1,2,3]]}}}}"#,
+            "fewer than two values",
+            "process starts",
         ),
         (r#"{"metrics":{"two words":{"candidate":[1]}}}"#, "two words", ""),
         ("not json", "expected", "--help"),

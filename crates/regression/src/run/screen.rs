@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::RunSettings;
 use crate::drift::Moments;
 use crate::sequential::log_mean_exp;
+use crate::statistics::normal_tail;
 
 // The constants trade measurements for power alone; no error rate of a rollback depends on them. They were chosen by
 // `evoseal detect simulate loop` as the cheapest that find six in seven harms of just the smallest size.
@@ -179,7 +180,7 @@ impl<'a> Course<'a> {
     /// The chance that the ratio stays below `bound` under harm, where it is normal with mean I and variance 2 I.
     fn miss(&self, bound: f64) -> f64 {
         let z = (bound - self.information) / (2.0 * self.information).sqrt();
-        if z.is_nan() { 0.0 } else { 0.5 * statrs::function::erf::erfc(-z / std::f64::consts::SQRT_2) }
+        if z.is_nan() { 0.0 } else { normal_tail(-z) }
     }
 
     fn report(&self, outcome: ScreenOutcome, samples: usize, miss: f64) -> ScreenReport {

@@ -48,7 +48,7 @@ pub(crate) use describe::{check_level, check_values, is_constant, percentile_of_
 pub(crate) use outlier::modified_score;
 pub(crate) use permutation::{Deals, Flips};
 pub(crate) use proportion::share_ratio_interval;
-pub(crate) use rank::normal_quantile;
+pub(crate) use rank::{normal_quantile, normal_tail};
 pub(crate) use student::{satterthwaite, t_level, t_quantile, t_tail, welch_freedom};
 
 use crate::Error;
