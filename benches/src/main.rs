@@ -1,4 +1,4 @@
-//! Benchmarks: `cargo xtask bench [checkpoint|detect]`.
+//! Benchmarks: `cargo xtask bench [checkpoint|detect|regression]`.
 //!
 //! Whatever is compared is run in turns within one process, and reported as a ratio of medians: the machine's drift over the run
 //! then concerns both sides alike, which no comparison with a figure from another day can say. That is why there is no
@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod detect;
+mod regression;
 
 use std::error::Error;
 use std::io::Write;
@@ -36,6 +37,8 @@ enum Subject {
     Checkpoint(checkpoint::Options),
     /// One call of the detector.
     Detect,
+    /// Changes and anomalies of labelled histories: how well they are found, and how fast.
+    Regression(regression::Options),
     /// Measures the plan on standard input: how this program starts what it measures.
     #[command(name = checkpoint::LAUNCH, hide = true)]
     Launch,
@@ -48,10 +51,11 @@ enum Subject {
 }
 
 /// Everything that was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Measured {
     checkpoint: Option<checkpoint::Report>,
     detect: Option<Vec<Figures>>,
+    regression: Option<Vec<regression::Figure>>,
 }
 
 /// One line: a task, what it took us, and what it took or takes someone else.
@@ -82,11 +86,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let measured = match arguments.subject {
         Some(Subject::Launch) => return checkpoint::launch(),
         Some(Subject::Floor { words }) => return checkpoint::floor(&words),
-        Some(Subject::Checkpoint(options)) => Measured { checkpoint: checkpoints(&options)?, detect: None },
-        Some(Subject::Detect) => Measured { checkpoint: None, detect: Some(detect::measure(smoke)?) },
+        Some(Subject::Checkpoint(options)) => {
+            Measured { checkpoint: checkpoints(&options)?, ..Measured::default() }
+        }
+        Some(Subject::Detect) => Measured { detect: Some(detect::measure(smoke)?), ..Measured::default() },
+        Some(Subject::Regression(options)) => {
+            Measured { regression: Some(regression::measure(&options, smoke)?), ..Measured::default() }
+        }
         None => Measured {
             checkpoint: checkpoints(&checkpoint::Options::standard())?,
             detect: Some(detect::measure(smoke)?),
+            regression: Some(regression::measure(&regression::Options::default(), smoke)?),
         },
     };
     let mut stdout = std::io::stdout();
@@ -95,6 +105,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if let Some(figures) = &measured.detect {
         stdout.write_all(render(figures).as_bytes())?;
+    }
+    if let Some(figures) = &measured.regression {
+        stdout.write_all(regression::render(figures).as_bytes())?;
     }
     if let Some(file) = arguments.json {
         write_json(&file, &measured)?;

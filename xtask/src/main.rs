@@ -12,6 +12,8 @@ mod edges;
 mod examples;
 mod integration;
 mod proof;
+mod simulate;
+mod simulate_loop;
 mod task;
 
 use std::ffi::OsString;
@@ -53,6 +55,28 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Simulates how often the judgement is wrong and what it sees; without a name, every table.
+    Simulate {
+        /// The table.
+        table: Option<simulate::Table>,
+        /// Few trials and a debug build: shows that the tables are computed, and measures nothing.
+        #[arg(long)]
+        smoke: bool,
+        /// Also writes the rows to this file as JSON lines.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Simulates judging over time: whole runs, drift, looking after every pair, reported gains; without a name, all four.
+    SimulateLoop {
+        /// The table.
+        table: Option<simulate_loop::Table>,
+        /// Few trials and a debug build: shows that the tables are computed, and measures nothing.
+        #[arg(long)]
+        smoke: bool,
+        /// Where to write the rows as JSON lines instead.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Crashes checkpoints in every way: by kills, power cuts, lying disks and full ones.
     #[command(subcommand)]
     Crash(proof::Crash),
@@ -76,7 +100,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Integration { suite: Some(suite), smoke, json } => suite.run(smoke, json.as_deref()),
+        Task::SimulateLoop { table, smoke, json } => simulate_loop::simulate(table, smoke, json.as_deref()),
         Task::Bench { words } => integration::bench(&words),
+        Task::Simulate { table, smoke, json } => simulate::simulate(table, smoke, json.as_deref()),
         Task::Crash(crash) => crash.run(),
         Task::Evil(options) => proof::proof("evil", options),
         Task::Soak(options) => proof::proof("soak", options),

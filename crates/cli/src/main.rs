@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod detect_args;
 mod failure;
 mod output;
 mod progress;

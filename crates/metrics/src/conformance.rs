@@ -40,6 +40,7 @@ macro_rules! metric_store_conformance {
             acceptance_can_be_given_and_taken_back
             acceptance_may_come_before_the_records
             concurrent_appends_are_all_kept
+            a_batch_is_kept_as_a_whole_or_not_at_all
         }
     };
     (@tests $fixture:expr; $($case:ident)*) => {
@@ -94,6 +95,10 @@ fn record(version_id: &str, metrics: Vec<MetricSamples>) -> NewRecord {
         test_results: Vec::new(),
         tags: BTreeMap::new(),
     }
+}
+
+fn pairs(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
+    tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 async fn all(store: &dyn MetricStore) -> Vec<Record> {
@@ -167,9 +172,10 @@ pub async fn sequence_numbers_rise_by_one(store: &dyn MetricStore) {
 
 /// Each field of the filter narrows the answer further.
 pub async fn filters_select_and_combine(store: &dyn MetricStore) {
-    append(store, record("v1", vec![metric("a", &[1.0])])).await;
+    let tagged = |record: NewRecord, tags: &[(&str, &str)]| NewRecord { tags: pairs(tags), ..record };
+    append(store, tagged(record("v1", vec![metric("a", &[1.0])]), &[("host", "x"), ("role", "old")])).await;
     append(store, record("v2", vec![metric("a", &[1.0]), metric("b", &[1.0])])).await;
-    append(store, record("v2", vec![metric("b", &[1.0])])).await;
+    append(store, tagged(record("v2", vec![metric("b", &[1.0])]), &[("host", "x"), ("role", "new")])).await;
     store.set_accepted(&version("v2"), true).await.expect("a version can be accepted");
     let any = RecordFilter::default;
     let of = |id| Some(version(id));
@@ -183,6 +189,9 @@ pub async fn filters_select_and_combine(store: &dyn MetricStore) {
         (RecordFilter { version_id: of("v2"), metric: Some(name("a")), ..any() }, vec![2]),
         (RecordFilter { metric: Some(name("a")), accepted_only: true, ..any() }, vec![2]),
         (RecordFilter { metric: Some(name("b")), limit: Some(1), ..any() }, vec![3]),
+        (RecordFilter { tags: pairs(&[("host", "x")]), ..any() }, vec![1, 3]),
+        (RecordFilter { tags: pairs(&[("host", "x"), ("role", "new")]), ..any() }, vec![3]),
+        (RecordFilter { tags: pairs(&[("role", "x")]), ..any() }, vec![]),
     ];
     for (filter, expected) in cases {
         assert_eq!(sequences(store, filter.clone()).await, expected, "{filter:?}");
@@ -285,4 +294,21 @@ pub async fn concurrent_appends_are_all_kept(store: &dyn MetricStore) {
     given.sort_unstable();
     assert_eq!(given, (1..=12).collect::<Vec<_>>());
     assert_eq!(sequences(store, RecordFilter::default()).await, given);
+}
+
+/// *Atomic* also for many: a wrong record costs all of them, and what the batch itself brings counts as known.
+pub async fn a_batch_is_kept_as_a_whole_or_not_at_all(store: &dyn MetricStore) {
+    append(store, record("v1", vec![metric("a", &[1.0])])).await;
+    let fresh = || record("v2", vec![metric("fresh", &[1.0])]);
+    let mut changed = metric("fresh", &[1.0]);
+    changed.spec.unit.replace_range(.., "s");
+    let answer = store.append_all(vec![fresh(), record("v3", vec![changed])]).await;
+    assert!(matches!(answer, Err(Error::Invalid { .. })), "a wrong batch was answered with {answer:?}");
+    assert_eq!(sequences(store, RecordFilter::default()).await, [1], "a refused batch left something");
+    let given = store.append_all(vec![fresh(), fresh(), record("v3", Vec::new())]).await;
+    assert_eq!(given.expect("a proper batch is stored"), [2, 3, 4]);
+    let versions: Vec<String> =
+        all(store).await.iter().map(|record| record.record.version_id.to_string()).collect();
+    assert_eq!(versions, ["v1", "v2", "v2", "v3"]);
+    assert!(store.append_all(Vec::new()).await.expect("nothing is stored").is_empty());
 }

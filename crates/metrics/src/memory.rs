@@ -55,11 +55,22 @@ impl MemoryMetricStore {
 #[async_trait]
 impl MetricStore for MemoryMetricStore {
     async fn append(&self, record: NewRecord) -> Result<u64> {
+        let given = self.append_all(vec![record]).await?;
+        Ok(given[0])
+    }
+
+    async fn append_all(&self, records: Vec<NewRecord>) -> Result<Vec<u64>> {
         let mut state = self.state();
-        check_record(&record, |name| Ok(state.metrics.get(name).cloned()))?;
-        learn(&mut state.metrics, &record);
-        state.records.push(record);
-        Ok(state.records.len() as u64)
+        let mut metrics = state.metrics.clone();
+        for record in &records {
+            check_record(record, |name| Ok(metrics.get(name).cloned()))?;
+            learn(&mut metrics, record);
+        }
+        let first = state.records.len() as u64 + 1;
+        let given = (first..).take(records.len()).collect();
+        state.metrics = metrics;
+        state.records.extend(records);
+        Ok(given)
     }
 
     async fn records(&self, filter: &RecordFilter) -> Result<Vec<Record>> {
@@ -101,7 +112,9 @@ impl MetricStore for MemoryMetricStore {
 
 fn matches(record: &NewRecord, filter: &RecordFilter, accepted: &BTreeSet<VersionId>) -> bool {
     let has = |wanted: &MetricName| record.metrics.iter().any(|metric| metric.spec.name == *wanted);
+    let tagged = |(key, value): (&String, &String)| record.tags.get(key) == Some(value);
     filter.version_id.as_ref().is_none_or(|wanted| record.version_id == *wanted)
+        && filter.tags.iter().all(tagged)
         && filter.metric.as_ref().is_none_or(has)
         && (!filter.accepted_only || accepted.contains(&record.version_id))
 }

@@ -1,5 +1,7 @@
 //! Reading and writing rows.
 
+use std::collections::BTreeMap;
+
 use evoseal_types::{Direction, MetricName, MetricSamples, MetricSpec, Sample, Timestamp, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, TransactionBehavior, params};
 
@@ -12,19 +14,40 @@ const SAMPLE_LEN: usize = 16;
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Stores one session in one transaction.
-pub(crate) fn append(connection: &mut Connection, record: &NewRecord) -> Result<u64> {
+/// Stores sessions in one transaction, which costs one sync however many they are.
+pub(crate) fn append(connection: &mut Connection, records: &[NewRecord]) -> Result<Vec<u64>> {
     // The write lock first, so that what is checked is still true when it is written.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut known = std::collections::BTreeMap::new();
+    let mut sequence: i64 =
+        transaction.query_one("SELECT coalesce(max(sequence), 0) FROM records", [], |row| row.get(0))?;
+    let mut known = BTreeMap::new();
+    let mut given = Vec::with_capacity(records.len());
+    for record in records {
+        sequence += 1;
+        append_one(&transaction, record, sequence, &mut known)?;
+        given.push(
+            u64::try_from(sequence).map_err(|_| Failure::Damaged(format!("sequence number {sequence}")))?,
+        );
+    }
+    transaction.commit()?;
+    Ok(given)
+}
+
+/// Stores one session; `known` are the metrics that were looked up or inserted so far.
+fn append_one(
+    transaction: &Transaction<'_>,
+    record: &NewRecord,
+    sequence: i64,
+    known: &mut BTreeMap<MetricName, (i64, MetricSpec)>,
+) -> Result<()> {
     for metric in &record.metrics {
-        if let Some(found) = metric_by_name(&transaction, &metric.spec.name)? {
+        if !known.contains_key(&metric.spec.name)
+            && let Some(found) = metric_by_name(transaction, &metric.spec.name)?
+        {
             known.insert(metric.spec.name.clone(), found);
         }
     }
     check_record(record, |name| Ok(known.get(name).map(|(_, spec)| spec.clone()))).map_err(Failure::Other)?;
-    let sequence: i64 =
-        transaction.query_one("SELECT coalesce(max(sequence), 0) + 1 FROM records", [], |row| row.get(0))?;
     transaction.prepare_cached("INSERT INTO records VALUES (?, ?, ?, ?, ?)")?.execute(params![
         sequence,
         record.version_id.as_str(),
@@ -32,16 +55,22 @@ pub(crate) fn append(connection: &mut Connection, record: &NewRecord) -> Result<
         to_json(&record.test_results)?,
         to_json(&record.tags)?,
     ])?;
+    for (key, value) in &record.tags {
+        let mut insert = transaction.prepare_cached("INSERT INTO record_tags VALUES (?, ?, ?)")?;
+        insert.execute(params![key, value, sequence])?;
+    }
     for (position, metric) in (0_i64..).zip(&record.metrics) {
-        let id = match known.get(&metric.spec.name) {
-            Some((id, _)) => *id,
-            None => insert_metric(&transaction, &metric.spec)?,
+        let id = if let Some((id, _)) = known.get(&metric.spec.name) {
+            *id
+        } else {
+            let id = insert_metric(transaction, &metric.spec)?;
+            known.insert(metric.spec.name.clone(), (id, metric.spec.clone()));
+            id
         };
         let mut insert = transaction.prepare_cached("INSERT INTO samples VALUES (?, ?, ?, ?)")?;
         insert.execute(params![sequence, position, id, to_blob(&metric.samples)])?;
     }
-    transaction.commit()?;
-    u64::try_from(sequence).map_err(|_| Failure::Damaged(format!("sequence number {sequence}")))
+    Ok(())
 }
 
 /// The matching records, all from one moment.
@@ -65,6 +94,11 @@ pub(crate) fn records(connection: &mut Connection, filter: &RecordFilter) -> Res
     }
     if filter.accepted_only {
         sql += " AND version_id IN (SELECT version_id FROM accepted)";
+    }
+    for (key, value) in &filter.tags {
+        sql += " AND sequence IN (SELECT sequence FROM record_tags WHERE key = ? AND value = ?)";
+        values.push(key);
+        values.push(value);
     }
     let limit = filter.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
     sql += " ORDER BY sequence DESC LIMIT ?";

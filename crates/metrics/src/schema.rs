@@ -11,7 +11,7 @@ use crate::Error;
 /// `EVMT`, so that the file says whose it is.
 const APPLICATION_ID: i64 = 0x4556_4D54;
 /// The newest format that this program writes and reads.
-const FORMAT_VERSION: i64 = 1;
+const FORMAT_VERSION: i64 = 2;
 /// How long a writer waits for another.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the switch to WAL is tried again, for which SQLite does not always wait by itself.
@@ -19,7 +19,8 @@ const WAL_ATTEMPTS: u32 = 100;
 const WAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// What brings format `i` to format `i + 1`, `i` being the place in this list.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE metrics (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -43,7 +44,19 @@ CREATE TABLE samples (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX samples_by_metric ON samples (metric_id, sequence);
 CREATE TABLE accepted (version_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-"];
+",
+    // Tags can be asked for. The JSON stays: it is what is read back.
+    "
+CREATE TABLE record_tags (
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    sequence INTEGER NOT NULL REFERENCES records (sequence),
+    PRIMARY KEY (key, value, sequence)
+) STRICT, WITHOUT ROWID;
+INSERT INTO record_tags
+    SELECT tag.key, tag.value, records.sequence FROM records, json_each(records.tags) AS tag;
+",
+];
 
 /// What goes wrong below, before the path is known.
 #[derive(Debug)]

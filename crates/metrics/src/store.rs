@@ -45,6 +45,8 @@ pub struct RecordFilter {
     pub metric: Option<MetricName>,
     /// Only those of accepted versions.
     pub accepted_only: bool,
+    /// Only those that bear every one of these tags.
+    pub tags: BTreeMap<String, String>,
     /// Only the newest so many, still oldest first.
     pub limit: Option<usize>,
 }
@@ -53,7 +55,7 @@ pub struct RecordFilter {
 ///
 /// # Contract
 ///
-/// - *Append only.* A record is never changed or removed. `append` is atomic and durable when it returns.
+/// - *Append only.* A record is never changed or removed. `append` and `append_all` are atomic and durable when they return.
 /// - *Faithful.* `records` returns what was appended, bit for bit, non-finite samples included.
 /// - *Checked.* A record that names a metric twice, or holds a test report that contradicts itself, is refused as
 ///   [`Error::Invalid`](crate::Error::Invalid) and nothing is stored. So is a metric whose unit or direction differs
@@ -64,6 +66,10 @@ pub struct RecordFilter {
 pub trait MetricStore: fmt::Debug + Send + Sync {
     /// Stores one session and returns its sequence number.
     async fn append(&self, record: NewRecord) -> Result<u64>;
+
+    /// Stores many sessions at the price of one: all of them, in their order, or none. Returns their sequence numbers, which
+    /// follow each other. A record may use metrics that an earlier one of the batch brought.
+    async fn append_all(&self, records: Vec<NewRecord>) -> Result<Vec<u64>>;
 
     /// The records that match, in order of their sequence numbers.
     async fn records(&self, filter: &RecordFilter) -> Result<Vec<Record>>;
@@ -87,6 +93,10 @@ macro_rules! forward_metric_store {
         impl<S: MetricStore + ?Sized> MetricStore for $pointer<S> {
             async fn append(&self, record: NewRecord) -> Result<u64> {
                 (**self).append(record).await
+            }
+
+            async fn append_all(&self, records: Vec<NewRecord>) -> Result<Vec<u64>> {
+                (**self).append_all(records).await
             }
 
             async fn records(&self, filter: &RecordFilter) -> Result<Vec<Record>> {

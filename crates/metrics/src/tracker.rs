@@ -108,7 +108,12 @@ impl MetricsTracker {
 #[async_trait]
 impl MetricStore for MetricsTracker {
     async fn append(&self, record: NewRecord) -> Result<u64> {
-        self.with("append to", move |connection| queries::append(connection, &record)).await
+        let given = self.append_all(vec![record]).await?;
+        Ok(given[0])
+    }
+
+    async fn append_all(&self, records: Vec<NewRecord>) -> Result<Vec<u64>> {
+        self.with("append to", move |connection| queries::append(connection, &records)).await
     }
 
     async fn records(&self, filter: &RecordFilter) -> Result<Vec<Record>> {

@@ -6,7 +6,7 @@ use std::io::{BufRead, Read, Write};
 use evoseal_types::{Direction, MetricName, MetricSamples, MetricSpec, Sample, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::check::{check_record, invalid, learn};
+use crate::check::invalid;
 use crate::{MetricStore, NewRecord, Record, Result};
 
 /// One line of a CSV file: one sample.
@@ -134,22 +134,9 @@ fn add_sample(session: &mut NewRecord, spec: MetricSpec, sample: Sample) -> Resu
     Ok(())
 }
 
-/// Appends records one after the other and returns how many that were.
-///
-/// All are checked first, also against the metrics that the store knows, so that a wrong one leaves the store as it was. A
-/// failure of the store in the middle leaves the records before it stored.
+/// Appends records in their order, all or none, and returns how many that were.
 pub async fn import(store: &dyn MetricStore, records: Vec<NewRecord>) -> Result<usize> {
-    let specs = store.metrics().await?;
-    let mut known = specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
-    for record in &records {
-        check_record(record, |name| Ok(BTreeMap::get(&known, name).cloned()))?;
-        learn(&mut known, record);
-    }
-    let count = records.len();
-    for record in records {
-        store.append(record).await?;
-    }
-    Ok(count)
+    Ok(store.append_all(records).await?.len())
 }
 
 /// [`import`] for records that another store held: versions that were accepted there are accepted here. Sequence numbers

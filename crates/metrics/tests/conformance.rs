@@ -46,6 +46,7 @@ enum Mistake {
     AcceptsForGood,
     NeedsRecordsToAccept,
     LosesConcurrentAppends,
+    KeepsHalfABatch,
 }
 
 /// A correct store with one mistake.
@@ -108,6 +109,17 @@ impl MetricStore for Broken {
         }
     }
 
+    async fn append_all(&self, records: Vec<NewRecord>) -> Result<Vec<u64>> {
+        if !self.is(Mistake::KeepsHalfABatch) {
+            return self.inner.append_all(records).await;
+        }
+        let mut given = Vec::new();
+        for record in records {
+            given.push(self.inner.append(record).await?);
+        }
+        Ok(given)
+    }
+
     async fn records(&self, filter: &RecordFilter) -> Result<Vec<Record>> {
         let all = RecordFilter::default();
         let mut records = match self.mistake {
@@ -152,9 +164,9 @@ impl MetricStore for Broken {
 #[test]
 fn each_case_rejects_a_store_that_breaks_it() {
     use Mistake::{
-        AcceptsForGood, BurnsNumbers, DoesNotSort, IgnoresFilters, KeepsOtherMetrics, KeepsTheOldest,
-        LosesConcurrentAppends, LosesNan, LosesTags, MergesDoubles, NeedsRecordsToAccept, SkipsNumbers,
-        StartsFilled, TakesAnyReport, TakesAnyUnit,
+        AcceptsForGood, BurnsNumbers, DoesNotSort, IgnoresFilters, KeepsHalfABatch, KeepsOtherMetrics,
+        KeepsTheOldest, LosesConcurrentAppends, LosesNan, LosesTags, MergesDoubles, NeedsRecordsToAccept,
+        SkipsNumbers, StartsFilled, TakesAnyReport, TakesAnyUnit,
     };
     // In the order of the cases: each mistake is the one that its case is there for.
     let mistakes = [
@@ -173,6 +185,7 @@ fn each_case_rejects_a_store_that_breaks_it() {
         AcceptsForGood,
         NeedsRecordsToAccept,
         LosesConcurrentAppends,
+        KeepsHalfABatch,
     ];
     assert_eq!(mistakes.len(), CASES.len());
     for (mistake, (name, case)) in mistakes.into_iter().zip(CASES) {

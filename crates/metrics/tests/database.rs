@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use evoseal_metrics::{Error, MetricStore, MetricsSettings, MetricsTracker, NewRecord, RecordFilter};
+use evoseal_metrics::{
+    Error, MetricQueries, MetricStore, MetricsSettings, MetricsTracker, NewRecord, RecordFilter,
+    read_json_lines,
+};
 use evoseal_types::{Direction, ErrorClass, MetricSamples, MetricSpec, Timestamp};
 
 fn record(version: &str, values: &[f64]) -> NewRecord {
@@ -128,7 +131,7 @@ async fn files_of_others_and_of_the_future_are_refused_unchanged() {
     let strangers: [(&str, &str); 3] = [
         ("CREATE TABLE t (x)", "application id 0x0"),
         ("PRAGMA application_id = 77", "application id 0x4d"),
-        ("PRAGMA application_id = 0x45564D54; PRAGMA user_version = 2", "format 2"),
+        ("PRAGMA application_id = 0x45564D54; PRAGMA user_version = 3", "format 3"),
     ];
     for (sql, expected) in strangers {
         rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
@@ -190,4 +193,79 @@ async fn a_caller_that_stops_waiting_leaves_a_whole_session_or_none() {
     let records = reopened.records(&RecordFilter::default()).await.unwrap();
     assert!((1..=11).contains(&last) && records.len() as u64 >= last, "{last} of {}", records.len());
     assert!(records.iter().all(|stored| stored.record == record("v1", &[1.0; 50])));
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_format_is_brought_up_to_date_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.db");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.db"), &path).unwrap();
+    let expected = read_json_lines(&include_bytes!("fixtures/format-1.jsonl")[..]).unwrap();
+    // Opened twice: the second time there is nothing left to do.
+    for _ in 0..2 {
+        let tracker = MetricsTracker::open(&path).await.unwrap();
+        let records = tracker.records(&RecordFilter::default()).await.unwrap();
+        // NaN is not equal to itself.
+        assert_eq!(format!("{records:?}"), format!("{expected:?}"));
+        let on_a = RecordFilter {
+            tags: BTreeMap::from([("host".to_owned(), "a".to_owned())]),
+            ..RecordFilter::default()
+        };
+        let found = tracker.records(&on_a).await.unwrap();
+        assert_eq!(
+            found.iter().map(|record| record.sequence).collect::<Vec<_>>(),
+            [1, 3],
+            "tags of old records"
+        );
+    }
+    let version: i64 = rusqlite::Connection::open(&path)
+        .unwrap()
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
+    assert_eq!(version, 2);
+    let tracker = MetricsTracker::open(&path).await.unwrap();
+    assert_eq!(tracker.append(record("v4", &[1.0])).await.unwrap(), 4);
+}
+
+#[tokio::test]
+async fn a_million_samples_are_written_in_batches_and_asked_for_by_metric() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracker = MetricsTracker::open(folder.path()).await.unwrap();
+    let values: Vec<f64> = (0..1000).map(f64::from).collect();
+    let session = |i: usize| {
+        let metrics = (0..10).map(|m| {
+            let spec = MetricSpec::new(format!("m{m}"), "ms", Direction::Increase).unwrap();
+            MetricSamples::independent(spec, &values)
+        });
+        NewRecord { metrics: metrics.collect(), ..record(&format!("v{i}"), &[]) }
+    };
+    for batch in 0..10 {
+        tracker.append_all((0..10).map(|i| session(10 * batch + i)).collect()).await.unwrap();
+    }
+    for i in 0..100 {
+        tracker.set_accepted(&format!("v{i}").parse().unwrap(), true).await.unwrap();
+    }
+    let history = tracker.get_metrics_history(&"m7".parse().unwrap()).await.unwrap();
+    assert_eq!(history.len(), 100);
+    assert!(history.iter().all(|point| point.sample_count == 1000 && (point.mean - 499.5).abs() < 1e-9));
+}
+
+/// Without the indexes each of these questions would read the whole table.
+#[tokio::test]
+async fn every_filter_is_answered_from_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracker = MetricsTracker::open(folder.path()).await.unwrap();
+    tracker.append(record("v1", &[1.0])).await.unwrap();
+    let connection = rusqlite::Connection::open(tracker.path()).unwrap();
+    for (question, index) in [
+        ("SELECT * FROM records WHERE version_id = 'v1'", "records_by_version"),
+        ("SELECT sequence FROM samples WHERE metric_id = 1", "samples_by_metric"),
+        ("SELECT samples FROM samples WHERE sequence = 1", "PRIMARY KEY"),
+        ("SELECT sequence FROM record_tags WHERE key = 'k' AND value = 'v'", "PRIMARY KEY"),
+        ("SELECT 1 FROM accepted WHERE version_id = 'v1'", "PRIMARY KEY"),
+    ] {
+        let plan: String =
+            connection.query_row(&format!("EXPLAIN QUERY PLAN {question}"), [], |row| row.get(3)).unwrap();
+        assert!(plan.starts_with("SEARCH") && plan.contains(index), "{question}: {plan}");
+    }
 }

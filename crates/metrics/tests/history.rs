@@ -38,17 +38,21 @@ fn record() -> impl Strategy<Value = NewRecord> {
         recorded_at: Timestamp::from_unix_ns(unix_ns),
         metrics,
         test_results: vec![TestReport::from_counts("t", 1, 0, 0, 0)],
-        tags: BTreeMap::from([("n".to_owned(), unix_ns.to_string())]),
+        // Few values, so that filters find some.
+        tags: BTreeMap::from([("n".to_owned(), unix_ns.rem_euclid(3).to_string())]),
     })
 }
 
 fn filter() -> impl Strategy<Value = RecordFilter> {
     let metric = (0..3_u8).prop_map(|i| format!("m{i}").parse().unwrap());
-    (prop::option::of(version()), prop::option::of(metric), any::<bool>(), prop::option::of(0..4_usize))
-        .prop_map(|(version_id, metric, accepted_only, limit)| RecordFilter {
+    let tags =
+        prop::collection::btree_map(Just("n".to_owned()), (0..4_u8).prop_map(|i| i.to_string()), 0..=1);
+    (prop::option::of(version()), prop::option::of(metric), any::<bool>(), tags, prop::option::of(0..4_usize))
+        .prop_map(|(version_id, metric, accepted_only, tags, limit)| RecordFilter {
             version_id,
             metric,
             accepted_only,
+            tags,
             limit,
         })
 }
@@ -91,6 +95,7 @@ impl Model {
                 record.metrics.retain(|metric| metric.spec.name == *name);
             }
             let wanted = filter.version_id.as_ref().is_none_or(|id| record.version_id == *id)
+                && filter.tags.iter().all(|(key, value)| record.tags.get(key) == Some(value))
                 && (filter.metric.is_none() || !record.metrics.is_empty())
                 && (accepted || !filter.accepted_only);
             if wanted {

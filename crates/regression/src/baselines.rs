@@ -44,6 +44,27 @@ impl Baselines {
         Ok(self.by_name.insert(name.to_owned(), baseline))
     }
 
+    /// Moves a known baseline to another version, by hand, and returns what it was. Unlike [`establish_baseline`] it refuses a
+    /// name that is not known, so that a misspelt one does not quietly become a second baseline.
+    ///
+    /// [`establish_baseline`]: Self::establish_baseline
+    pub fn update_baseline(
+        &mut self,
+        name: &str,
+        version_id: VersionId,
+        metrics: Vec<MetricSamples>,
+    ) -> Result<Baseline> {
+        self.get_baseline(name)?;
+        let previous = self.establish_baseline(name, version_id, metrics)?;
+        Ok(previous.expect("the name was known a moment ago"))
+    }
+
+    /// Forgets a baseline and returns it; the error lists the known ones.
+    pub fn remove_baseline(&mut self, name: &str) -> Result<Baseline> {
+        self.get_baseline(name)?;
+        Ok(self.by_name.remove(name).expect("the name was known a moment ago"))
+    }
+
     /// The baseline of that name; the error lists the known ones.
     pub fn get_baseline(&self, name: &str) -> Result<&Baseline> {
         self.by_name

@@ -7,7 +7,7 @@ use evoseal_types::{MetricName, MetricSamples, MetricSpec, Threshold};
 use crate::analyzer::{Analyzer, Comparison, Estimate, TInterval, ThresholdOnly};
 use crate::config::Config;
 use crate::regression_detector::by_name;
-use crate::samples::{Side, problem};
+use crate::samples::{Side, first_non_finite, problem};
 use crate::verdict;
 use crate::{Baseline, DataProblem, Error, Finding, Result, Verdict};
 
@@ -72,7 +72,8 @@ impl<'a> Partner<'a> {
                 (threshold, self.usable(old, new, config)?)
             }
             (Ok(threshold), Some(problem)) => {
-                (threshold, unusable(problem, verdict::why_not(problem, &side_name)))
+                let bad = [old, new].map(|samples| samples.and_then(first_non_finite));
+                (threshold, unusable(problem, verdict::why_not(problem, &side_name, bad)))
             }
             (Err(contradiction), _) => {
                 let stated = contradiction.0.direction();
@@ -92,8 +93,7 @@ impl<'a> Partner<'a> {
         let needed = if config.use_statistics { config.statistics.min_samples } else { 1 };
         let counts = (old.values.len(), new.values.len());
         if counts.0.min(counts.1) < needed {
-            let reason =
-                format!("too few samples: {} and {}, needed are {needed} on each side", counts.0, counts.1);
+            let reason = verdict::too_few((&old, &new), needed);
             return Ok(Sides::Unusable { problem: DataProblem::TooFewSamples, counts, reason });
         }
         let paired = self.paired && counts.0 == counts.1 && old.unit == new.unit;
@@ -113,7 +113,7 @@ impl Planned {
     }
 
     /// Makes the comparison.
-    pub(crate) fn finding(self, analyzer: &dyn Analyzer, level: f64) -> Result<Finding> {
+    pub(crate) fn finding(&self, analyzer: &dyn Analyzer, level: f64) -> Result<Finding> {
         let (old, new, paired, pairing_lost) = match &self.sides {
             Sides::Usable { old, new, paired, pairing_lost } => (old, new, *paired, *pairing_lost),
             Sides::Unusable { problem, counts, reason } => {
@@ -139,8 +139,15 @@ impl Planned {
         // Only a relative change that overflows is absent where the old value is not zero.
         let change = estimate.change().or(relative.then_some(estimate.interval.low));
         let absolute_change = (estimate.new_value - estimate.old_value).clamp(f64::MIN, f64::MAX);
-        let reason = verdict::reason(verdict, estimate.interval, change, absolute_change, &self.threshold)
-            + &verdict::caveats(estimate.method, (old.unit, new.unit), pairing_lost);
+        let freedom = if paired { counts.0 - 1 } else { counts.0 + counts.1 - 2 };
+        let power = if relative && freedom > 0 {
+            verdict::power(estimate.interval, self.threshold.threshold(), freedom as f64)?
+        } else {
+            None
+        };
+        let reason =
+            verdict::reason(verdict, estimate.interval, change, absolute_change, power, &self.threshold)
+                + &verdict::caveats(estimate.method, (old, new), pairing_lost);
         Ok(Finding {
             severity: (verdict == Verdict::Regressed).then(|| verdict::severity(change, &self.threshold)),
             verdict,
@@ -150,6 +157,7 @@ impl Planned {
             change,
             interval: Some(estimate.interval),
             p_value: estimate.p_value,
+            power,
             method: estimate.method.to_owned(),
             problem: None,
             ..self.without_interval(DataProblem::TooFewSamples, counts, &reason)
@@ -169,6 +177,7 @@ impl Planned {
             change: None,
             interval: None,
             p_value: None,
+            power: None,
             threshold: self.threshold,
             sample_counts,
             method: "none".to_owned(),

@@ -47,6 +47,7 @@ impl TryFrom<&RegressionSettings> for Config {
         )?;
         let limit = statistics.outlier_threshold;
         require("outlier_threshold", limit.is_finite() && limit > 0.0, "it must be a finite number above 0")?;
+        settings.run.check()?;
         let mut metrics = BTreeMap::new();
         for (metric, given) in &settings.metric_thresholds {
             metrics.insert(metric.clone(), Rule::read(metric, *given, threshold)?);

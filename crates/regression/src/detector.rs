@@ -89,7 +89,8 @@ pub struct Interval {
     pub low: f64,
     /// The upper end.
     pub high: f64,
-    /// The confidence level, a probability.
+    /// The confidence level, a probability. Where an assessment has several comparisons it is the one at which this
+    /// comparison was decided; see [`RegressionDetector`](crate::RegressionDetector).
     pub level: f64,
 }
 
@@ -118,6 +119,10 @@ pub struct Finding {
     pub interval: Option<Interval>,
     /// Two-sided p-value of "no difference".
     pub p_value: Option<f64>,
+    /// The probability that, with this noise and so many samples, a true change of the threshold's size would have given an
+    /// interval beyond zero; `None` where there is no interval with a width, or no relative change.
+    #[serde(default)]
+    pub power: Option<f64>,
     /// The threshold that applied.
     pub threshold: Threshold,
     /// How many samples of incumbent and candidate were used.

@@ -4,7 +4,7 @@ use evoseal_types::Direction;
 
 use crate::config::Config;
 use crate::settings::AnomalyAlgorithm;
-use crate::statistics::{iqr, linear_trend, pattern_spike, prediction_interval, zscore};
+use crate::statistics::{iqr, linear_trend, modified_zscore, pattern_spike, prediction_interval, zscore};
 use crate::{Anomaly, Result, Trend};
 
 /// What the history says about a candidate's value.
@@ -57,6 +57,9 @@ pub(crate) fn look(
     Ok(view)
 }
 
+/// The limit of Iglewicz and Hoaglin (1993).
+const MODIFIED_Z_LIMIT: f64 = 3.5;
+
 /// Runs the configured methods on one value, in a fixed order.
 pub(crate) fn anomalies(reference: &[f64], value: f64, config: &Config) -> Result<Vec<Anomaly>> {
     let Some(settings) = &config.anomalies else { return Ok(Vec::new()) };
@@ -67,6 +70,9 @@ pub(crate) fn anomalies(reference: &[f64], value: f64, config: &Config) -> Resul
     }
     if uses(AnomalyAlgorithm::Iqr) && reference.len() >= 4 {
         found.extend(iqr(reference, value)?);
+    }
+    if uses(AnomalyAlgorithm::Mad) && reference.len() >= 4 {
+        found.extend(modified_zscore(reference, value, MODIFIED_Z_LIMIT)?);
     }
     if settings.pattern_recognition && reference.len() >= 4 {
         found.extend(pattern_spike(reference, value, settings.sensitivity.step())?);

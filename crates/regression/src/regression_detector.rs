@@ -7,14 +7,14 @@ use std::sync::Arc;
 use evoseal_types::{MetricName, MetricSamples, MetricSpec, Recommendation, Threshold, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::analyzer::{Analyzer, TInterval, ThresholdOnly};
+use crate::analyzer::{Analyzer, Auto, ThresholdOnly};
 use crate::comparisons::{Partner, Planned};
 use crate::config::Config;
 use crate::history::{self, HistoryView};
 use crate::statistics::{Summary, summarize};
 use crate::{
     Anomaly, Assessment, Baseline, Baselines, Detector, DetectorStatus, Error, Finding, Measurements,
-    RegressionSettings, RegressionSummary, Result, Trend, Verdict,
+    RegressionSettings, RegressionSummary, Result, Trend, Verdict, in_parallel,
 };
 
 /// Called with every assessment that has a regression.
@@ -22,17 +22,22 @@ pub type AlertCallback = Arc<dyn Fn(&Assessment) + Send + Sync>;
 
 /// The standard [`Detector`]: an interval for each metric's relative change, compared with the metric's threshold.
 ///
-/// **Replication.** Samples of one process start are not independent, so a start counts once, by its mean. Where a side
-/// has one start alone, its samples are used as they are and the finding's reason says what that does not cover.
+/// **Replication.** Samples of one process start are not independent, so a start counts once, by the mean of its iterations
+/// after its warm-up ([`steady_state`](crate::statistics::steady_state)). One start a side is too few whatever its iterations, for
+/// nothing then says how starts differ.
 ///
 /// **Method.** Where no sample differs from the others of its side (a file size), the two numbers are compared exactly.
-/// Else the [`Analyzer`] decides: [`TInterval`] unless the builder was given another. With
+/// Else the [`Analyzer`] decides: [`Auto`] unless the builder was given another. With
 /// `enable_statistical_analysis = false` it is [`ThresholdOnly`] for every metric.
 ///
-/// **Many metrics.** The confidence level holds for the assessment as a whole. With `m` comparisons that need statistics,
-/// each interval has the level `1 - (1 - confidence_level) / m` (Bonferroni; Dunn 1961), which holds however the metrics
-/// depend on each other. So the chance that any interval misses its true change is at most `1 - confidence_level`, and a
-/// false regression needs a miss on the harmful side by more than the threshold.
+/// **Many metrics.** The confidence level holds for the assessment as a whole, by Holm's procedure (Holm 1979). With `m`
+/// comparisons that need statistics, all get intervals of the level `1 - (1 - confidence_level) / m`. Those `r` that lie beyond
+/// the threshold, or on the good side of zero, are decided and keep that interval; the others get intervals as for `m - r`
+/// comparisons, until nothing more is decided. So each verdict follows from the interval beside it, whose own level it
+/// bears, and however the metrics depend on each other: with probability `confidence_level` at least, every decided
+/// comparison truly is what its verdict says *and* every other interval holds its true change (Guilbaud 2008; Strassburger and Bretz
+/// 2008). What is not claimed is that the intervals of decided comparisons hold their changes all at once; for that read
+/// them at the level of the first round.
 ///
 /// **Severity.** By the estimated change `c`: critical from the critical threshold on, high from twice the threshold,
 /// medium from one and a half times, else low. A regression whose value is also unusual against the history (outside the
@@ -87,12 +92,30 @@ pub struct MetricStatistics {
     pub anomalies: Vec<Anomaly>,
 }
 
+/// What [`RegressionDetector::update_baseline_if_improved`] did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum BaselineUpdate {
+    /// The baseline is the new version now.
+    Moved {
+        /// What it was.
+        previous: Baseline,
+        /// The comparison of the new version with it.
+        assessment: Assessment,
+    },
+    /// The baseline stays.
+    Kept {
+        /// The comparison, which says why.
+        assessment: Assessment,
+    },
+}
+
 impl RegressionDetector {
     /// A detector with checked settings and the standard methods.
     pub fn new(settings: &RegressionSettings) -> Result<Self> {
         let config = Config::try_from(settings)?;
         let analyzer: Arc<dyn Analyzer> =
-            if config.use_statistics { Arc::new(TInterval) } else { Arc::new(ThresholdOnly) };
+            if config.use_statistics { Arc::new(Auto) } else { Arc::new(ThresholdOnly) };
         Ok(Self { config, analyzer, baselines: Baselines::default(), alerts: BTreeMap::new() })
     }
 
@@ -136,6 +159,53 @@ impl RegressionDetector {
         self.baselines.establish_baseline(name, version_id, metrics)
     }
 
+    /// Moves a known baseline by hand: see [`Baselines::update_baseline`].
+    pub fn update_baseline(
+        &mut self,
+        name: &str,
+        version_id: VersionId,
+        metrics: Vec<MetricSamples>,
+    ) -> Result<Baseline> {
+        self.baselines.update_baseline(name, version_id, metrics)
+    }
+
+    /// Moves a known baseline to a version that is better, and only to such: at least one metric improved with evidence, every
+    /// metric of the baseline could be compared, and none is estimated to be worse, not even within its threshold.
+    ///
+    /// So a baseline never follows a drift: what loses half a percent a step is compared with the same baseline every time.
+    ///
+    /// ```
+    /// use evoseal_regression::{BaselineUpdate, RegressionDetector, RegressionSettings};
+    /// use evoseal_types::{Direction, MetricSamples, MetricSpec};
+    /// let latency = MetricSpec::new("latency", "ms", Direction::Increase)?;
+    /// let side = |values: &[f64]| vec![MetricSamples::independent(latency.clone(), values)];
+    /// let mut detector = RegressionDetector::new(&RegressionSettings::default())?;
+    /// detector.establish_baseline("best", "v1".parse()?, side(&[10.0, 10.1, 9.9, 10.2]))?;
+    /// let slower = detector.update_baseline_if_improved("best", "v2".parse()?, side(&[10.1, 10.2, 10.0, 10.3]))?;
+    /// assert!(matches!(slower, BaselineUpdate::Kept { .. }));
+    /// detector.update_baseline_if_improved("best", "v3".parse()?, side(&[8.0, 8.1, 7.9, 8.2]))?;
+    /// assert_eq!(detector.get_baseline("best")?.version_id.as_str(), "v3");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn update_baseline_if_improved(
+        &mut self,
+        name: &str,
+        version_id: VersionId,
+        metrics: Vec<MetricSamples>,
+    ) -> Result<BaselineUpdate> {
+        let assessment = self.compare_against_baseline(name, &metrics)?;
+        let is_no_worse = |finding: &Finding| {
+            let sign = finding.metric.direction.harm_sign();
+            finding.problem.is_none() && finding.absolute_change.is_some_and(|change| sign * change <= 0.0)
+        };
+        let improved = assessment.findings.iter().any(|finding| finding.verdict == Verdict::Improved);
+        if !improved || !assessment.findings.iter().all(is_no_worse) {
+            return Ok(BaselineUpdate::Kept { assessment });
+        }
+        let previous = self.baselines.update_baseline(name, version_id, metrics)?;
+        Ok(BaselineUpdate::Moved { previous, assessment })
+    }
+
     /// The baseline of that name; the error lists the known ones.
     pub fn get_baseline(&self, name: &str) -> Result<&Baseline> {
         self.baselines.get_baseline(name)
@@ -151,12 +221,19 @@ impl RegressionDetector {
     pub fn compare_against_baseline(&self, name: &str, candidate: &[MetricSamples]) -> Result<Assessment> {
         let partner = Partner::baseline(self.baselines.get_baseline(name)?)?;
         let candidate = by_name(candidate, "candidate")?;
-        self.judge(&[partner], &candidate, &BTreeMap::new())
+        let assessment = self.judge(&[partner], &candidate, &BTreeMap::new())?;
+        self.alert(&assessment);
+        Ok(assessment)
     }
 
-    /// Judges several candidates, each by itself: the answer at index `i` belongs to the measurements at index `i`.
+    /// Judges several candidates, each by itself and on all processors: the answer at index `i` belongs to the measurements at
+    /// index `i`. Alerts are called in that order when all are judged.
     pub fn detect_regressions_batch(&self, batch: &[Measurements]) -> Vec<Result<Assessment>> {
-        batch.iter().map(|measurements| self.assess(measurements)).collect()
+        let answers = in_parallel(batch, |measurements| self.judge_measurements(measurements));
+        for assessment in answers.iter().flatten() {
+            self.alert(assessment);
+        }
+        answers
     }
 
     /// Calls `callback` from now on with every assessment that has a regression, in the order of the names; what had that
@@ -205,44 +282,22 @@ impl RegressionDetector {
         for partner in partners {
             planned.extend(partner.plan(candidate, &self.config)?);
         }
-        let tests = planned.iter().filter(|comparison| comparison.needs_statistics()).count().max(1);
-        let level = 1.0 - (1.0 - self.config.statistics.confidence_level) / tests as f64;
-        let findings: Result<Vec<Finding>> =
-            planned.into_iter().map(|comparison| self.finding(comparison, level, history)).collect();
-        let assessment = Assessment::new(findings?);
+        let mut findings = self.step_down(&planned)?;
+        for finding in &mut findings {
+            self.look_at_history(finding, history)?;
+        }
+        Ok(Assessment::new(findings))
+    }
+
+    fn alert(&self, assessment: &Assessment) {
         if assessment.regression_detected() {
             for callback in self.alerts.values() {
-                callback(&assessment);
+                callback(assessment);
             }
         }
-        Ok(assessment)
     }
 
-    fn finding(
-        &self,
-        comparison: Planned,
-        level: f64,
-        history: &BTreeMap<MetricName, Vec<f64>>,
-    ) -> Result<Finding> {
-        let mut finding = comparison.finding(&*self.analyzer, level)?;
-        let Some(past) = history.get(&finding.metric.name).filter(|_| finding.baseline.is_none()) else {
-            return Ok(finding);
-        };
-        let view = history::look(past, finding.new_value, finding.metric.direction, &self.config)?;
-        if let Some(severity) = &mut finding.severity
-            && view.raises_severity()
-            && crate::verdict::raised(*severity) != *severity
-        {
-            *severity = crate::verdict::raised(*severity);
-            finding.reason.push_str("; one step more severe because it stands out from the history");
-        }
-        HistoryView { anomalies: finding.anomalies, trend: finding.trend, .. } = view;
-        Ok(finding)
-    }
-}
-
-impl Detector for RegressionDetector {
-    fn assess(&self, measurements: &Measurements) -> Result<Assessment> {
+    fn judge_measurements(&self, measurements: &Measurements) -> Result<Assessment> {
         let candidate = by_name(&measurements.candidate, "candidate")?;
         let mut partners = vec![Partner::incumbent(&measurements.incumbent, measurements.paired)?];
         let mut names = BTreeSet::new();
@@ -254,6 +309,58 @@ impl Detector for RegressionDetector {
             partners.push(Partner::baseline(baseline)?);
         }
         self.judge(&partners, &candidate, &measurements.history)
+    }
+
+    /// Holm's procedure over the comparisons: see the type's documentation.
+    fn step_down(&self, planned: &[Planned]) -> Result<Vec<Finding>> {
+        let mut open = planned.iter().filter(|comparison| comparison.needs_statistics()).count();
+        let level = |open: usize| 1.0 - (1.0 - self.config.statistics.confidence_level) / open.max(1) as f64;
+        let findings = planned.iter().map(|comparison| comparison.finding(&*self.analyzer, level(open)));
+        let mut findings = findings.collect::<Result<Vec<Finding>>>()?;
+        let is_decided =
+            |finding: &Finding| matches!(finding.verdict, Verdict::Regressed | Verdict::Improved);
+        // Each round but the last decides one comparison at least.
+        loop {
+            let undecided = planned
+                .iter()
+                .zip(&findings)
+                .filter(|(comparison, finding)| comparison.needs_statistics() && !is_decided(finding));
+            let left = undecided.count();
+            if left == open || left == 0 {
+                return Ok(findings);
+            }
+            open = left;
+            for (comparison, finding) in planned.iter().zip(&mut findings) {
+                if comparison.needs_statistics() && !is_decided(finding) {
+                    *finding = comparison.finding(&*self.analyzer, level(open))?;
+                }
+            }
+        }
+    }
+
+    /// Adds what the history says about a finding against the incumbent.
+    fn look_at_history(&self, finding: &mut Finding, history: &BTreeMap<MetricName, Vec<f64>>) -> Result<()> {
+        let Some(past) = history.get(&finding.metric.name).filter(|_| finding.baseline.is_none()) else {
+            return Ok(());
+        };
+        let view = history::look(past, finding.new_value, finding.metric.direction, &self.config)?;
+        if let Some(severity) = &mut finding.severity
+            && view.raises_severity()
+            && crate::verdict::raised(*severity) != *severity
+        {
+            *severity = crate::verdict::raised(*severity);
+            finding.reason.push_str("; one step more severe because it stands out from the history");
+        }
+        HistoryView { anomalies: finding.anomalies, trend: finding.trend, .. } = view;
+        Ok(())
+    }
+}
+
+impl Detector for RegressionDetector {
+    fn assess(&self, measurements: &Measurements) -> Result<Assessment> {
+        let assessment = self.judge_measurements(measurements)?;
+        self.alert(&assessment);
+        Ok(assessment)
     }
 
     fn status(&self) -> DetectorStatus {

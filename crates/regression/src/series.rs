@@ -3,27 +3,27 @@
 use evoseal_types::Direction;
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::{check_values, linear_trend, mean, median, modified_zscore};
-use crate::{Anomaly, Error, Result, Trend};
+use crate::anomaly::outliers;
+use crate::change_point::{self, ChangePoint, ChangePointMethod, prepare, search_prepared};
+use crate::statistics::{check_level, linear_prediction, linear_trend, mann_kendall, theil_sen};
+use crate::{Anomaly, Error, Interval, OnlineAnomalies, OnlineChanges, Result, TrendDirection};
 
 /// How a series is searched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SeriesSettings {
-    /// What a change of level costs, in natural logarithms of the series' length; above 0, 3.0. On quiet, independent
-    /// noise that reports hardly anything; smaller values find smaller changes and more that are none.
-    pub penalty: f64,
-    /// The fewest values between two changes, 2 or more; 3. One or two odd values are outliers, not a level.
-    pub segment_min: usize,
-    /// From which modified z-score on a value is an outlier of its segment, above 0; 3.5 after Iglewicz and Hoaglin.
+    /// How changes of level are searched; `auto`.
+    pub method: ChangePointMethod,
+    /// From which modified z-score on a value is an outlier of its segment, above 0; 3.5 after Iglewicz and Hoaglin. In a long
+    /// series it takes more, so that its length alone makes no outliers.
     pub outlier_threshold: f64,
-    /// The confidence level of the trend's slope, between 0 and 1; 0.95.
+    /// The confidence level of the trend, between 0 and 1; 0.95.
     pub confidence_level: f64,
 }
 
 impl Default for SeriesSettings {
     fn default() -> Self {
-        Self { penalty: 3.0, segment_min: 3, outlier_threshold: 3.5, confidence_level: 0.95 }
+        Self { method: ChangePointMethod::Auto, outlier_threshold: 3.5, confidence_level: 0.95 }
     }
 }
 
@@ -32,41 +32,39 @@ impl Default for SeriesSettings {
 pub struct SeriesReport {
     /// Where the level changes, in order.
     pub change_points: Vec<ChangePoint>,
-    /// Values that stand out from the fifty before and after them in their segment, in order; with a direction, only those on its harmful side.
-    /// Segments below nine values have none.
+    /// Values that stand out, in order; with a direction, only those on its harmful side.
     pub anomalies: Vec<Anomaly>,
-    /// The line through the last segment; `None` below three values.
-    pub trend: Option<Trend>,
+    /// Where the last segment goes; `None` below four values.
+    pub trend: Option<SeriesTrend>,
 }
 
-/// A change of level.
+/// Where the values since the last change go.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct ChangePoint {
-    /// The zero-based index of the first value of the new segment.
-    pub index: usize,
-    /// The mean of the segment before.
-    pub before: f64,
-    /// The mean of the segment from `index` on.
-    pub after: f64,
-    /// `(after - before) / |before|`; `None` where `before` is zero.
-    pub change: Option<f64>,
-    /// Whether the change is in the harmful direction; `None` if none was given.
-    pub is_harmful: Option<bool>,
+pub struct SeriesTrend {
+    /// The index of the first value that it describes.
+    pub start: usize,
+    /// Increasing or decreasing if the Mann-Kendall test says so at the confidence level, else stable.
+    pub direction: TrendDirection,
+    /// The Theil-Sen slope per value.
+    pub slope: f64,
+    /// Its interval.
+    pub slope_interval: Interval,
+    /// The p-value of the Mann-Kendall test, corrected for autocorrelation after Hamed and Rao.
+    pub p_value: f64,
+    /// The share of the variance that the least squares line explains.
+    pub r_squared: f64,
+    /// The next value, if the least squares line goes on.
+    pub predicted_next: f64,
+    /// The interval of that value.
+    pub prediction_interval: Interval,
 }
 
-/// The longest series that is searched: the time grows with the square of the length.
-pub const SERIES_LEN_MAX: usize = 50_000;
-
-/// Searches a series, oldest value first.
+/// Searches a finished series, oldest value first.
 ///
-/// The segments are those that minimise the sum of squared deviations from the segment means, in units of the noise's
-/// variance, plus `penalty * ln n` for each change: optimal partitioning (Jackson and others 2005), the exact minimum that
-/// PELT computes. Before that, values far from the median of their four neighbours are drawn towards it, so that an
-/// outlier is no level. The noise is estimated from the differences of neighbours, which a change of level moves only once:
-/// their median absolute deviation over `sqrt 2` (their mean absolute deviation where at least half of them are equal).
-///
-/// Assumes independent noise of equal variance; where values depend on their predecessors it finds changes that are none.
-/// At least two values, at most [`SERIES_LEN_MAX`]. A constant series has no changes.
+/// Changes are those of [`change_points`](crate::change_points). Anomalies are spikes and drops of up to three values, judged
+/// by their modified z-scores among up to fifty values before and after them in the same segment (of at least nine values), themselves
+/// left out and a season taken away; the chance of any in independent normal noise is at most a hundredth. The
+/// trend is that of the values since the last change. At least two values, at most [`SERIES_LEN_MAX`](crate::SERIES_LEN_MAX).
 ///
 /// ```
 /// use evoseal_regression::{SeriesSettings, analyze_series};
@@ -83,124 +81,80 @@ pub fn analyze_series(
     settings: &SeriesSettings,
 ) -> Result<SeriesReport> {
     check(values, settings)?;
-    let starts = segment_starts(values, settings)?;
-    let ends = starts.iter().copied().skip(1).chain([values.len()]);
-    let segments: Vec<(usize, usize)> = starts.iter().copied().zip(ends).collect();
-    let mut change_points = Vec::new();
-    for pair in segments.windows(2) {
-        let (before, after) = (mean(&values[pair[0].0..pair[0].1])?, mean(&values[pair[1].0..pair[1].1])?);
-        let change = (after - before) / before.abs();
-        change_points.push(ChangePoint {
-            index: pair[1].0,
-            before,
-            after,
-            change: change.is_finite().then_some(change),
-            is_harmful: direction.map(|direction| (after - before) * direction.harm_sign() > 0.0),
-        });
+    let mut report = SeriesReport { change_points: Vec::new(), anomalies: Vec::new(), trend: None };
+    if let Some(mut prepared) = prepare(values) {
+        report.change_points = search_prepared(values, &mut prepared, direction, settings.method);
+        let starts: Vec<usize> =
+            [0].into_iter().chain(report.change_points.iter().map(|change| change.index)).collect();
+        report.anomalies = outliers(&prepared, &starts, settings.outlier_threshold);
+        report
+            .anomalies
+            .retain(|anomaly| direction.is_none_or(|direction| anomaly.score * direction.harm_sign() > 0.0));
     }
-    let mut anomalies = Vec::new();
-    for (start, end) in &segments {
-        anomalies.extend(outliers(&values[*start..*end], *start, settings)?);
+    report.trend = trend(values, &report.change_points, settings.confidence_level)?;
+    Ok(report)
+}
+
+/// Searches a series as if its values arrived one by one: each is judged by those before it alone.
+///
+/// Changes are those of [`OnlineChanges`]: `index` is where the level changed, which lies before the value that made it certain.
+/// Anomalies are those of [`OnlineAnomalies`]. The trend describes the values since the last change. Of the settings only the
+/// confidence level matters.
+///
+/// ```
+/// use evoseal_regression::{SeriesSettings, analyze_series_online};
+/// let values: Vec<f64> = (0..60).map(|i| if i < 40 { 5.0 } else { 9.0 } + f64::from(i % 4) * 0.1).collect();
+/// let report = analyze_series_online(&values, None, &SeriesSettings::default())?;
+/// assert_eq!(report.change_points[0].index, 40);
+/// # Ok::<(), evoseal_regression::Error>(())
+/// ```
+pub fn analyze_series_online(
+    values: &[f64],
+    direction: Option<Direction>,
+    settings: &SeriesSettings,
+) -> Result<SeriesReport> {
+    check(values, settings)?;
+    let (mut changes, mut anomalies) = (OnlineChanges::new(direction), OnlineAnomalies::new(direction));
+    let mut report = SeriesReport { change_points: Vec::new(), anomalies: Vec::new(), trend: None };
+    for value in values {
+        report.change_points.extend(changes.push(*value)?);
+        report.anomalies.extend(anomalies.push(*value)?);
     }
-    anomalies.retain(|anomaly| direction.is_none_or(|direction| anomaly.score * direction.harm_sign() > 0.0));
-    let last = &values[segments.last().map_or(0, |segment| segment.0)..];
-    let trend = (last.len() >= 3).then(|| linear_trend(last, settings.confidence_level)).transpose()?;
-    Ok(SeriesReport { change_points, anomalies, trend })
+    report.trend = trend(values, &report.change_points, settings.confidence_level)?;
+    Ok(report)
 }
 
 fn check(values: &[f64], settings: &SeriesSettings) -> Result<()> {
-    check_values("a series", values, 2)?;
-    crate::statistics::check_level(settings.confidence_level)?;
-    if values.len() > SERIES_LEN_MAX {
-        let found = format!("{} values", values.len());
-        return Err(Error::Data { what: "a series", needed: "at most 50000 values", found });
-    }
-    let positive = |value: f64| value.is_finite() && value > 0.0;
-    for (what, holds, reason) in [
-        ("penalty", positive(settings.penalty), "it must be a finite number above 0"),
-        ("outlier_threshold", positive(settings.outlier_threshold), "it must be a finite number above 0"),
-        ("segment_min", settings.segment_min >= 2, "one value has no level; the least is 2"),
-    ] {
-        if !holds {
-            return Err(Error::Invalid { what: what.to_owned(), reason: reason.to_owned() });
-        }
+    change_point::check(values, settings.method)?;
+    check_level(settings.confidence_level)?;
+    if !(settings.outlier_threshold.is_finite() && settings.outlier_threshold > 0.0) {
+        let reason = "it must be a finite number above 0".to_owned();
+        return Err(Error::Invalid { what: "outlier_threshold".to_owned(), reason });
     }
     Ok(())
 }
 
-/// The first index of each segment; the first is 0.
-fn segment_starts(values: &[f64], settings: &SeriesSettings) -> Result<Vec<usize>> {
-    let noise = noise(values)?;
-    if noise <= 0.0 {
-        return Ok(vec![0]);
+/// The trend since the last change.
+fn trend(values: &[f64], changes: &[ChangePoint], level: f64) -> Result<Option<SeriesTrend>> {
+    let start = changes.last().map_or(0, |change| change.index);
+    let last = &values[start..];
+    if last.len() < 4 {
+        return Ok(None);
     }
-    let n = values.len();
-    let centre = median(values)?;
-    // Sums of the first i standardised values and of their squares, for the cost of any segment in constant time.
-    let mut sums = vec![(0.0, 0.0)];
-    for index in 0..n {
-        let z = ((tamed(values, index, noise)? - centre) / noise).clamp(-1e100, 1e100);
-        sums.push((sums[index].0 + z, sums[index].1 + z * z));
-    }
-    let cost = |start: usize, end: usize| {
-        let (sum, squares) = (sums[end].0 - sums[start].0, sums[end].1 - sums[start].1);
-        (squares - sum * sum / (end - start) as f64).max(0.0)
+    let (line, robust, test) = (linear_trend(last, level)?, theil_sen(last, level)?, mann_kendall(last)?);
+    let direction = match (test.p_value < 1.0 - level, test.s > 0.0) {
+        (false, _) => TrendDirection::Stable,
+        (true, true) => TrendDirection::Increasing,
+        (true, false) => TrendDirection::Decreasing,
     };
-    let penalty = settings.penalty * (n as f64).ln();
-    // best[end] is the least cost of the first `end` values, and where its last segment starts.
-    let mut best = vec![(f64::INFINITY, 0); n + 1];
-    best[0] = (-penalty, 0);
-    for end in 1..=n {
-        for start in 0..end {
-            // A series shorter than one segment is one segment.
-            let long_enough = end - start >= settings.segment_min || (start, end) == (0, n);
-            let total = best[start].0 + cost(start, end) + penalty;
-            if long_enough && total < best[end].0 {
-                best[end] = (total, start);
-            }
-        }
-    }
-    let mut starts = Vec::new();
-    let mut end = n;
-    while end > 0 {
-        end = best[end].1;
-        starts.push(end);
-    }
-    starts.reverse();
-    Ok(starts)
-}
-
-/// A value, drawn to within three standard deviations of the median of itself and two neighbours on each side (Hampel's
-/// filter): one or two odd values cannot pay for a segment of their own, and a step stays where it is.
-fn tamed(values: &[f64], index: usize, noise: f64) -> Result<f64> {
-    let window = &values[index.saturating_sub(2)..(index + 3).min(values.len())];
-    let (local, reach) = (median(window)?, 3.0 * noise);
-    Ok(values[index].clamp((local - reach).max(f64::MIN), (local + reach).min(f64::MAX)))
-}
-
-/// The standard deviation of the noise, from the differences of neighbours.
-fn noise(values: &[f64]) -> Result<f64> {
-    let differences: Vec<f64> =
-        values.windows(2).map(|pair| (pair[1] - pair[0]).abs().min(f64::MAX)).collect();
-    let middle = median(&differences)?;
-    let scale = if middle > 0.0 { 1.4826 * middle } else { 1.2533 * mean(&differences)? };
-    Ok(scale / std::f64::consts::SQRT_2)
-}
-
-/// How many neighbours on each side an outlier is judged against, so that long segments take linear time.
-const NEIGHBOURS: usize = 50;
-
-/// The values of one segment that stand out from the values around them.
-fn outliers(segment: &[f64], offset: usize, settings: &SeriesSettings) -> Result<Vec<Anomaly>> {
-    let mut found = Vec::new();
-    if segment.len() < 9 {
-        return Ok(found);
-    }
-    for (place, value) in segment.iter().enumerate() {
-        let (first, end) = (place.saturating_sub(NEIGHBOURS), (place + 1 + NEIGHBOURS).min(segment.len()));
-        let others: Vec<f64> = [&segment[first..place], &segment[place + 1..end]].concat();
-        let anomaly = modified_zscore(&others, *value, settings.outlier_threshold)?;
-        found.extend(anomaly.map(|anomaly| Anomaly { index: offset + place, ..anomaly }));
-    }
-    Ok(found)
+    Ok(Some(SeriesTrend {
+        start,
+        direction,
+        slope: robust.slope,
+        slope_interval: robust.interval,
+        p_value: test.p_value,
+        r_squared: line.r_squared,
+        predicted_next: line.predicted_next,
+        prediction_interval: linear_prediction(last, 1, level)?,
+    }))
 }

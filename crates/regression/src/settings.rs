@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use evoseal_types::{Direction, MetricName};
 use serde::{Deserialize, Serialize};
 
+use crate::RunSettings;
+
 /// How the detector judges. Plain data: it is checked when a detector is made of it.
 ///
 /// Absent keys, also in the sub-tables, have their defaults; unknown keys are refused.
@@ -42,6 +44,8 @@ pub struct RegressionSettings {
     pub statistical_analysis: StatisticalSettings,
     /// What stands out from the history.
     pub anomaly_detection: AnomalySettings,
+    /// How the errors of a whole run are limited.
+    pub run: RunSettings,
 }
 
 impl Default for RegressionSettings {
@@ -53,6 +57,7 @@ impl Default for RegressionSettings {
             enable_anomaly_detection: true,
             statistical_analysis: StatisticalSettings::default(),
             anomaly_detection: AnomalySettings::default(),
+            run: RunSettings::default(),
         }
     }
 }
@@ -140,6 +145,8 @@ pub enum AnomalyAlgorithm {
     Zscore,
     /// Distance from the quartiles in interquartile ranges.
     Iqr,
+    /// Distance from the median in median absolute deviations, beyond 3.5: half of the history may be outliers.
+    Mad,
 }
 
 /// How easily a step counts as a spike.

@@ -1,9 +1,12 @@
 //! The rules that turn an interval into a verdict, a severity and a sentence.
 
+use std::fmt::Write;
+
 use evoseal_types::{Direction, Severity, Threshold};
 
-use crate::samples::Unit;
-use crate::{DataProblem, Interval, Verdict};
+use crate::samples::{Side, Starts, Unit};
+use crate::statistics::{t_quantile, t_tail};
+use crate::{DataProblem, Interval, Result, Verdict};
 
 /// Where the whole interval lies. The ends count as inside: a change of exactly the threshold is tolerated.
 pub(crate) fn verdict(interval: Interval, threshold: &Threshold, relative: bool) -> Verdict {
@@ -55,6 +58,7 @@ pub(crate) fn reason(
     interval: Interval,
     change: Option<f64>,
     absolute_change: f64,
+    power: Option<f64>,
     threshold: &Threshold,
 ) -> String {
     let (amount, low, high) = match change {
@@ -80,8 +84,14 @@ pub(crate) fn reason(
         Verdict::Improved => "all of it on the good side of zero".to_owned(),
         Verdict::Equivalent => format!("within {size} on both sides, a {harm} being harmful"),
         Verdict::Inconclusive => {
+            let power = power.map_or(String::new(), |power| {
+                format!(
+                    " (with so many a true change of that size is seen with {:.0} % probability)",
+                    power * 100.0
+                )
+            });
             format!(
-                "which does not settle whether the tolerated {harm} of {size} is kept; more samples could"
+                "which does not settle whether the tolerated {harm} of {size} is kept; more samples could{power}"
             )
         }
         Verdict::InsufficientData => "which says nothing".to_owned(),
@@ -90,15 +100,22 @@ pub(crate) fn reason(
 }
 
 /// What has to be known about the samples, behind the sentence.
-pub(crate) fn caveats(method: &str, units: (Unit, Unit), pairing_lost: bool) -> String {
+pub(crate) fn caveats(method: &str, sides: (&Side, &Side), pairing_lost: bool) -> String {
     let mut text = String::new();
     match method {
-        "exact" => text.push_str("; all samples of each side are equal, so they were compared exactly"),
+        "exact" => text.push_str(
+            "; zero variance: all samples of each side are equal, so they were compared exactly",
+        ),
         "threshold_only" => text.push_str("; means compared without statistics"),
+        "welch_t_autocorrelated" | "paired_t_autocorrelated" => text.push_str(
+            "; the values depend on their predecessors, so that they count for fewer; measuring in turn as pairs costs less",
+        ),
         _ => {}
     }
-    if units.0 == Unit::WithinOneStart || units.1 == Unit::WithinOneStart {
-        text.push_str("; all samples of a side come from one process start, so differences between starts are not covered");
+    for (name, side) in [("incumbent", sides.0), ("candidate", sides.1)] {
+        if let Some(starts) = side.starts {
+            text.push_str(&starts_sentence(name, starts, side.values.len()));
+        }
     }
     if pairing_lost {
         text.push_str("; the sides cannot be matched one to one, so they were not compared as pairs");
@@ -106,18 +123,79 @@ pub(crate) fn caveats(method: &str, units: (Unit, Unit), pairing_lost: bool) -> 
     text
 }
 
-/// The sentence for a finding without an interval.
-pub(crate) fn why_not(problem: DataProblem, side: &str) -> String {
+/// What the iterations of one side say about it.
+fn starts_sentence(name: &str, starts: Starts, count: usize) -> String {
+    let mut text = format!("; the {name}'s {} iterations count as {count} process starts", starts.iterations);
+    if let Some(share) = starts.between_share {
+        write!(text, ", {:.0} % of their variance lying between starts", share * 100.0)
+            .expect("a string takes all text");
+    }
+    if starts.warm_up > 0 {
+        write!(text, ", {} of them left out as warm-up", starts.warm_up).expect("a string takes all text");
+    }
+    if starts.unsteady > 0 {
+        write!(text, ", {} starts never becoming steady", starts.unsteady).expect("a string takes all text");
+    }
+    text
+}
+
+/// Why so few values are too few.
+pub(crate) fn too_few(sides: (&Side, &Side), needed: usize) -> String {
+    let counts = (sides.0.values.len(), sides.1.values.len());
+    let mut text =
+        format!("too few samples: {} and {}, needed are {needed} on each side", counts.0, counts.1);
+    if sides.0.unit == Unit::StartMean || sides.1.unit == Unit::StartMean {
+        text.push_str(
+            "; iterations of one process start count once, for no number of them shows how starts differ: measure more \
+             starts",
+        );
+    }
+    for (name, side) in [("incumbent", sides.0), ("candidate", sides.1)] {
+        if let Some(Starts { iterations, effective: Some(effective), .. }) = side.starts {
+            write!(text, "; the {name}'s {iterations} iterations are worth {effective:.1} independent ones of that start")
+                .expect("a string takes all text");
+        }
+    }
+    text
+}
+
+/// The sentence for a finding without an interval. `old` and `new` are the first samples of the sides that are no finite
+/// numbers, with their places, as far as they are known.
+pub(crate) fn why_not(problem: DataProblem, side: &str, [old, new]: [Option<(usize, f64)>; 2]) -> String {
+    let not_finite = |side: &str, sample: Option<(usize, f64)>| match sample {
+        Some((place, value)) => {
+            let kind = if value.is_nan() { "NaN" } else { "infinite" };
+            format!("{kind}: sample {place} of {side} is {kind}")
+        }
+        None => format!("a sample of {side} is NaN or infinite"),
+    };
     match problem {
-        DataProblem::MissingInCandidate => format!("the candidate has no such metric, {side} has"),
-        DataProblem::MissingInIncumbent => format!("{side} has no such metric, the candidate has"),
-        DataProblem::NonFiniteInCandidate => "a sample of the candidate is NaN or infinite".to_owned(),
-        DataProblem::NonFiniteInIncumbent => format!("a sample of {side} is NaN or infinite"),
+        DataProblem::MissingInCandidate => format!("missing: the candidate has no such metric, {side} has"),
+        DataProblem::MissingInIncumbent => format!("missing: {side} has no such metric, the candidate has"),
+        DataProblem::NonFiniteInCandidate => not_finite("the candidate", new),
+        DataProblem::NonFiniteInIncumbent => not_finite(side, old),
         DataProblem::TooFewSamples => "too few samples".to_owned(),
         DataProblem::SpecMismatch => {
             format!("{side} and the candidate disagree about unit or harmful direction")
         }
     }
+}
+
+/// The probability that a true change of the threshold's size would have been told from none: that an interval as wide as
+/// this one, around an estimate that scatters as this one does, lies beyond zero on that change's side.
+///
+/// With `w` half the width of the interval, `t` its quantile of Student's distribution with `degrees_of_freedom`, and the
+/// standard error therefore `w / t`: the probability that Student's t exceeds `t - threshold t / w`, the usual shifted-t
+/// approximation of the noncentral distribution. `None` where the interval has no finite width, and
+/// for a threshold of zero.
+pub(crate) fn power(interval: Interval, threshold: f64, degrees_of_freedom: f64) -> Result<Option<f64>> {
+    let half = (interval.high / 2.0) - (interval.low / 2.0);
+    if !(half > 0.0 && half < f64::MAX / 4.0 && threshold > 0.0 && interval.level > 0.0) {
+        return Ok(None);
+    }
+    let quantile = t_quantile(interval.level, degrees_of_freedom)?;
+    let power = t_tail(quantile - threshold * quantile / half, degrees_of_freedom)?;
+    Ok(Some(power.clamp(0.0, 1.0)))
 }
 
 fn percent(fraction: f64) -> String {

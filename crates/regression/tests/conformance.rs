@@ -39,6 +39,23 @@ mod the_rank_shift {
     evoseal_regression::analyzer_conformance!(evoseal_regression::RankShift);
 }
 
+mod auto {
+    evoseal_regression::analyzer_conformance!(evoseal_regression::Auto);
+}
+
+mod permutations {
+    evoseal_regression::analyzer_conformance!(evoseal_regression::Permutation::default());
+}
+
+mod trimmed_means {
+    evoseal_regression::analyzer_conformance!(evoseal_regression::TrimmedMeans::new(0.2).unwrap());
+}
+
+mod the_bootstrap {
+    use evoseal_regression::{Bootstrap, BootstrapStatistic};
+    evoseal_regression::analyzer_conformance!(Bootstrap::of(BootstrapStatistic::Median).unwrap());
+}
+
 mod threshold_only {
     evoseal_regression::analyzer_conformance!(evoseal_regression::ThresholdOnly);
 }

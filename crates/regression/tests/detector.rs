@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{from_toml, judge, measurements, side, spec, standard, two, with_history};
 use evoseal_regression::{
-    Assessment, Baseline, Baselines, DataProblem, Detector, Error, Measurements, RankShift,
+    Assessment, Baseline, BaselineUpdate, Baselines, DataProblem, Detector, Error, Measurements, RankShift,
     RegressionDetector, RegressionSettings, TrendDirection, Verdict,
 };
 use evoseal_types::Direction::{Decrease, Increase};
@@ -176,14 +176,141 @@ fn iterations_of_one_process_start_count_once() {
 }
 
 #[test]
-fn one_process_start_alone_is_used_and_its_weakness_said() {
+fn one_process_start_alone_is_too_few_whatever_its_iterations() {
+    // Between starts real benchmarks differ by more than iterations of one start do.
     let one = |factor: f64| {
-        let samples = (0_u32..5).zip(times(factor)).map(|(i, value)| Sample::new(0, i, value)).collect();
-        vec![MetricSamples::new(spec("latency", Increase), samples)]
+        let iterations = (0_u32..30).map(|i| Sample::new(0, i, 100.0 * factor + f64::from(i * 7 % 11)));
+        vec![MetricSamples::new(spec("latency", Increase), iterations.collect())]
     };
     let finding = judge(&standard(), &measurements(one(1.0), one(1.5)));
-    assert_eq!(finding.verdict, Verdict::Regressed);
-    assert!(finding.reason.contains("one process start"), "{}", finding.reason);
+    assert_eq!(
+        (finding.verdict, finding.problem),
+        (Verdict::InsufficientData, Some(DataProblem::TooFewSamples))
+    );
+    assert!(
+        finding.reason.contains("measure more starts") && finding.reason.contains("30 iterations are worth"),
+        "{}",
+        finding.reason
+    );
+}
+
+#[test]
+fn warm_up_is_left_out_and_said() {
+    let starts = |factor: f64| {
+        let samples = (0_u32..6).flat_map(move |start| {
+            (0_u32..20).map(move |i| {
+                let warm_up = if i < 3 { 500.0 - 100.0 * f64::from(i) } else { 0.0 };
+                let scatter = f64::from(i * 7 % 5) * 0.1 + f64::from(start * 3 % 5) * 0.2;
+                Sample::new(start, i, factor * (100.0 + scatter) + warm_up)
+            })
+        });
+        vec![MetricSamples::new(spec("latency", Increase), samples.collect())]
+    };
+    let finding = judge(&standard(), &measurements(starts(1.0), starts(1.2)));
+    // The warm-up weighs on both means alike and would hide half of the change.
+    assert_eq!(finding.verdict, Verdict::Regressed, "{}", finding.reason);
+    assert!((finding.change.unwrap() - 0.2).abs() < 0.005, "{finding:?}");
+    assert!(
+        finding.reason.contains("18 of them left out as warm-up")
+            && finding.reason.contains("% of their variance lying between starts"),
+        "{}",
+        finding.reason
+    );
+}
+
+#[test]
+fn a_list_that_wanders_is_not_taken_for_independent_values() {
+    // Both wander slowly; independent values that scatter so would be far apart.
+    let wander = |shift: f64| (0..30).map(|i| 100.0 + shift + (f64::from(i) / 6.0).sin()).collect::<Vec<_>>();
+    let finding = judge(
+        &from_toml("regression_threshold = 0.0").unwrap(),
+        &two("m", Increase, &wander(0.0), &wander(0.6)),
+    );
+    assert_eq!(
+        (finding.verdict, finding.method.as_str()),
+        (Verdict::Inconclusive, "welch_t_autocorrelated"),
+        "{}",
+        finding.reason
+    );
+    assert!(finding.reason.contains("measuring in turn"), "{}", finding.reason);
+}
+
+#[test]
+fn one_slow_run_in_ten_is_not_voted_down_by_the_other_nine() {
+    let old: Vec<f64> = (0..10).map(|i| 100.0 + f64::from(i * 7 % 10) * 0.1).collect();
+    let mut new = old.clone();
+    new[4] = 1000.0;
+    let finding = judge(&standard(), &two("latency", Increase, &old, &new));
+    // Ranks would call this equivalent.
+    assert_eq!(finding.verdict, Verdict::Inconclusive, "{}", finding.reason);
+}
+
+#[test]
+fn heavy_tails_are_judged_by_ranks() {
+    let old = [100.0, 101.0, 99.0, 100.5, 99.5, 100.2, 99.8, 100.7, 130.0, 99.1];
+    let new = old.map(|value| value * 1.2);
+    let finding = judge(&standard(), &two("latency", Increase, &old, &new));
+    assert_eq!(
+        (finding.verdict, finding.method.as_str()),
+        (Verdict::Regressed, "rank_ratio"),
+        "{}",
+        finding.reason
+    );
+}
+
+#[test]
+fn outcomes_of_trials_are_judged_as_a_pass_rate() {
+    let trials = |passed: usize| (0..60).map(|i| f64::from(u8::from(i < passed))).collect::<Vec<_>>();
+    let finding = judge(&standard(), &two("pass_rate", Decrease, &trials(58), &trials(31)));
+    assert_eq!(
+        (finding.verdict, finding.method.as_str()),
+        (Verdict::Regressed, "pass_rate"),
+        "{}",
+        finding.reason
+    );
+    let few = judge(&standard(), &two("pass_rate", Decrease, &[1.0, 1.0, 1.0], &[0.0, 0.0, 1.0]));
+    assert_eq!(few.verdict, Verdict::Inconclusive, "{}", few.reason);
+}
+
+#[test]
+fn a_finding_says_how_likely_its_threshold_was_to_be_seen() {
+    let noisy = [100.0, 130.0, 80.0, 110.0, 95.0];
+    let blind = judge(&standard(), &two("latency", Increase, &noisy, &noisy));
+    let sharp = judge(&standard(), &two("latency", Increase, &OLD, &OLD));
+    assert!(blind.power.unwrap() < 0.25 && sharp.power.unwrap() > 0.99, "{blind:?} {sharp:?}");
+    assert!(blind.reason.contains("is seen with"), "{}", blind.reason);
+    let exact = judge(&standard(), &two("bytes", Increase, &[5.0; 3], &[5.0; 3]));
+    assert_eq!(exact.power, None);
+    assert!(exact.reason.contains("zero variance"), "{}", exact.reason);
+}
+
+#[test]
+fn reasons_tell_nan_from_infinity_and_say_where() {
+    let reason = |bad: f64| judge(&standard(), &two("latency", Increase, &OLD, &[1.0, 2.0, bad])).reason;
+    assert!(reason(f64::NAN).contains("NaN: sample 2 of the candidate"), "{}", reason(f64::NAN));
+    assert!(reason(f64::NEG_INFINITY).contains("infinite: sample 2"), "{}", reason(f64::INFINITY));
+}
+
+#[test]
+fn what_is_decided_leaves_its_share_of_the_error_to_the_others() {
+    let noise = [100.0, 108.0, 94.0, 103.0, 97.0];
+    let mut sides = measurements(vec![], vec![]);
+    for (name, factor) in [("a", 3.0), ("b", 3.0), ("c", 3.0), ("d", 1.0)] {
+        sides.incumbent.push(side(name, Increase, &noise));
+        sides.candidate.push(side(name, Increase, &noise.map(|value| value * factor)));
+    }
+    let findings = standard().assess(&sides).unwrap().findings;
+    let seen: Vec<_> = findings
+        .iter()
+        .map(|finding| (finding.verdict, (finding.interval.unwrap().level * 1e6).round()))
+        .collect();
+    // Holm: three are decided at 0.05 / 4 each, and the last then has all of 0.05.
+    let decided = (Verdict::Regressed, 987_500.0);
+    assert_eq!(
+        seen,
+        [decided, decided, decided, (Verdict::Equivalent, 950_000.0)],
+        "Bonferroni leaves it open"
+    );
 }
 
 #[test]
@@ -320,6 +447,18 @@ fn switches_switch_something() {
     assert_eq!(methods(""), ["zscore", "iqr"]);
     assert_eq!(methods("anomaly_detection.sensitivity = \"high\""), ["zscore", "iqr", "pattern_spike"]);
     assert_eq!(methods("anomaly_detection.algorithms = [\"iqr\"]"), ["iqr"]);
+    let by_mad = from_toml("anomaly_detection.algorithms = [\"mad\"]").unwrap();
+    assert_eq!(
+        judge(&by_mad, &spike).anomalies,
+        [],
+        "four median absolute deviations are 2.7 standard deviations"
+    );
+    let farther = with_history(
+        two("latency", Increase, &[100.0; 3], &[127.0; 3]),
+        "latency",
+        &[100.0, 90.0, 110.0, 100.0],
+    );
+    assert_eq!(judge(&by_mad, &farther).anomalies[0].method, "modified_zscore");
     assert_eq!(methods("statistical_analysis.outlier_threshold = 3.0"), ["iqr"]);
     let text = "anomaly_detection = { sensitivity = \"high\", pattern_recognition = false, algorithms = [] }";
     assert_eq!(methods(text), Vec::<String>::new());
@@ -413,4 +552,57 @@ fn equal_measurements_give_equal_bytes() {
     };
     let detector = RegressionDetector::new(&RegressionSettings::default()).unwrap();
     assert_eq!(json(&detector), json(&detector.clone()));
+}
+
+#[test]
+fn a_baseline_is_moved_by_hand_only_under_a_known_name() {
+    let mut detector = standard();
+    let side = |factor| vec![side("latency", Increase, &times(factor))];
+    detector.establish_baseline("release", "v1".parse().unwrap(), side(1.0)).unwrap();
+    let error = detector.update_baseline("relaese", "v2".parse().unwrap(), side(1.0)).unwrap_err();
+    assert_eq!(error, Error::UnknownBaseline { name: "relaese".into(), known: vec!["release".into()] });
+    let previous = detector.update_baseline("release", "v2".parse().unwrap(), side(2.0)).unwrap();
+    assert_eq!(previous.version_id.as_str(), "v1");
+    assert_eq!(detector.get_baseline("release").unwrap().metrics, side(2.0));
+    let mut baselines = detector.baselines().clone();
+    baselines.remove_baseline("release").unwrap();
+    assert!(baselines.remove_baseline("release").is_err() && baselines.names().is_empty());
+}
+
+#[test]
+fn a_baseline_that_moves_by_itself_follows_gains_and_never_a_drift() {
+    let mut detector = standard();
+    let both = |latency: f64, memory: f64| {
+        vec![side("latency", Increase, &times(latency)), side("memory", Increase, &times(memory))]
+    };
+    detector.establish_baseline("best", "v0".parse().unwrap(), both(1.0, 1.0)).unwrap();
+    let mut offer = |id: &str, metrics: Vec<MetricSamples>| {
+        let update = detector.update_baseline_if_improved("best", id.parse().unwrap(), metrics).unwrap();
+        matches!(update, BaselineUpdate::Moved { .. })
+    };
+    // Half a percent worse a step is within the threshold each time, and equivalent.
+    assert!(!offer("drift", both(1.005, 1.0)));
+    assert!(!offer("same", both(1.0, 1.0)), "nothing improved");
+    assert!(!offer("traded", both(0.5, 1.01)), "half the latency for one percent of memory");
+    assert!(!offer("half measured", vec![side("latency", Increase, &times(0.5))]));
+    assert!(offer("better", both(0.5, 1.0)));
+    assert_eq!(detector.get_baseline("best").unwrap().version_id.as_str(), "better");
+}
+
+#[test]
+fn a_batch_is_answered_like_its_parts_and_alerts_come_in_its_order() {
+    let mut detector = standard();
+    let batch: Vec<Measurements> =
+        (0..40).map(|i| two("latency", Increase, &OLD, &times(1.0 + f64::from(i % 3) * 0.2))).collect();
+    let one_by_one: Vec<_> = batch.iter().map(|part| detector.assess(part)).collect();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let alerts = Arc::clone(&seen);
+    detector.register_alert_callback(
+        "collect",
+        Arc::new(move |assessment: &Assessment| alerts.lock().unwrap().push(assessment.clone())),
+    );
+    assert_eq!(detector.detect_regressions_batch(&batch), one_by_one);
+    let expected: Vec<Assessment> =
+        one_by_one.into_iter().flatten().filter(Assessment::regression_detected).collect();
+    assert_eq!(*seen.lock().unwrap(), expected);
 }

@@ -6,8 +6,11 @@ mod common;
 use std::sync::Arc;
 
 use common::{Noise, from_toml, judge, measurements, side, two};
+use evoseal_regression::simulation::{Cell, CellSimulation, Noise as SimulatedNoise, aa_table, power_table};
+use evoseal_regression::statistics::mann_whitney;
 use evoseal_regression::{Detector, RankShift, RegressionDetector, SeriesSettings, Verdict, analyze_series};
 use evoseal_types::Direction::Increase;
+use evoseal_types::{MetricSamples, Sample};
 
 const TRIALS: usize = 2000;
 
@@ -130,4 +133,74 @@ fn a_quiet_series_has_hardly_any_change_points_and_a_step_is_found() {
         );
     }
     assert!(false_changes <= 10 && found >= 95, "{false_changes} false, {found} found");
+}
+
+/// A corner of the table that `cargo xtask simulate` computes in full.
+#[test]
+fn the_default_keeps_its_level_whatever_the_noise() {
+    let cells: Vec<Cell> = Cell::grid()
+        .into_iter()
+        .filter(|cell| cell.samples == 10 && (cell.coefficient_of_variation - 0.05).abs() < 1e-9)
+        .collect();
+    assert_eq!(cells.len(), 12, "six noises, with and without variance between starts");
+    let settings = CellSimulation { trials: 400, ..CellSimulation::default() };
+    for row in aa_table(&cells, &settings).unwrap() {
+        assert!(row.holds, "{row:?}");
+    }
+}
+
+#[test]
+fn the_default_sees_what_the_best_test_sees() {
+    let cells = [
+        (SimulatedNoise::Normal, false),
+        (SimulatedNoise::StudentT3, false),
+        (SimulatedNoise::Bimodal, false),
+        (SimulatedNoise::Normal, true),
+    ];
+    let cells = cells.map(|(noise, between_starts)| Cell {
+        noise,
+        coefficient_of_variation: 0.05,
+        samples: 10,
+        between_starts,
+        in_turn: true,
+    });
+    let settings = CellSimulation { trials: 400, ..CellSimulation::default() };
+    for row in power_table(&cells, &[0.05], &settings).unwrap() {
+        assert!(row.holds && row.power > 0.3, "{row:?}");
+    }
+}
+
+/// Four process starts of thirty iterations: between starts 5 %, within them 1 %. The U test over all iterations calls most
+/// unchanged pairs different.
+#[test]
+fn iterations_of_a_start_are_no_independent_samples() {
+    let mut noise = Noise::seeded(23);
+    let detector = without_margin();
+    let (mut naive, mut ours, trials) = (0, 0, 200);
+    for _ in 0..trials {
+        let mut starts = || -> Vec<Sample> {
+            (0..4_u32)
+                .flat_map(|start| {
+                    let level = 100.0 + 5.0 * noise.normal();
+                    noise
+                        .normals(30, level, 1.0)
+                        .into_iter()
+                        .zip(0..)
+                        .map(move |(value, i)| Sample::new(start, i, value))
+                        .collect::<Vec<_>>()
+                })
+                .collect()
+        };
+        let sides =
+            [starts(), starts()].map(|samples| MetricSamples::new(common::spec("m", Increase), samples));
+        naive += u32::from(mann_whitney(&sides[0].values(), &sides[1].values()).unwrap().p_value < 0.05);
+        let [incumbent, candidate] = sides;
+        let finding = judge(&detector, &measurements(vec![incumbent], vec![candidate]));
+        ours += u32::from([Verdict::Regressed, Verdict::Improved].contains(&finding.verdict));
+    }
+    assert!(naive > trials / 2, "{naive} of {trials}");
+    assert!(
+        f64::from(ours) / f64::from(trials) <= 0.05 + 3.0 * (0.05_f64 * 0.95 / f64::from(trials)).sqrt(),
+        "{ours} of {trials}"
+    );
 }

@@ -112,7 +112,7 @@ proptest! {
                 assert!(usable);
                 let starts: Vec<_> = report.change_points.iter().map(|change| change.index).collect();
                 let edges = [vec![0], starts, vec![values.len()]].concat();
-                let long_enough = |pair: &[usize]| pair[1] - pair[0] >= settings.segment_min;
+                let long_enough = |pair: &[usize]| pair[1] - pair[0] >= 3;
                 assert!(edges.len() == 2 || edges.windows(2).all(long_enough), "{edges:?}");
             }
             Err(_) => assert!(!usable),

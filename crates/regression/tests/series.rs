@@ -1,7 +1,7 @@
 //! Series without a run around them.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use evoseal_regression::{SeriesSettings, analyze_series};
+use evoseal_regression::{ChangePointMethod, SeriesSettings, analyze_series};
 use evoseal_types::Direction::{Decrease, Increase};
 
 fn changes(values: &[f64]) -> Vec<usize> {
@@ -41,12 +41,15 @@ fn one_odd_value_is_an_anomaly_and_no_change() {
 #[test]
 fn unusable_series_and_settings_are_refused() {
     let standard = SeriesSettings::default();
-    for bad in [vec![], vec![1.0], vec![1.0, f64::NAN], vec![1.0; 50_001]] {
+    for bad in [vec![], vec![1.0], vec![1.0, f64::NAN], vec![1.0; 2_000_001]] {
         assert!(analyze_series(&bad, None, &standard).is_err());
     }
     for settings in [
-        SeriesSettings { penalty: 0.0, ..standard.clone() },
-        SeriesSettings { segment_min: 1, ..standard.clone() },
+        SeriesSettings { method: ChangePointMethod::Pelt { penalty: Some(0.0) }, ..standard.clone() },
+        SeriesSettings {
+            method: ChangePointMethod::Energy { level: 0.01, permutations: 98, seed: 0 },
+            ..standard.clone()
+        },
         SeriesSettings { outlier_threshold: f64::NAN, ..standard.clone() },
         SeriesSettings { confidence_level: 1.0, ..standard },
     ] {

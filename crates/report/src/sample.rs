@@ -204,6 +204,7 @@ fn finding(spec: &MetricSpec, old: f64, (change, spread): (f64, f64), count: usi
         change: Some(change),
         interval: Some(Interval { low: change - spread, high: change + spread, level: 0.95 }),
         p_value: Some(if change.abs() > spread { 0.000_4 } else { 0.41 }),
+        power: None,
         threshold,
         sample_counts: (count, count),
         method: "paired bootstrap of the mean ratio".to_owned(),

@@ -193,6 +193,7 @@ fn finding(
         change,
         interval: change.map(|change| Interval { low: change, high: change, level: 0.95 }),
         p_value: None,
+        power: None,
         threshold: limit,
         sample_counts: (old.map_or(0, |old| old.samples.len()), new.map_or(0, |new| new.samples.len())),
         method: "means".to_owned(),

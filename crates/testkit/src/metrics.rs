@@ -98,14 +98,23 @@ fn check(record: &NewRecord, specs: &BTreeMap<MetricName, MetricSpec>) -> Result
 #[async_trait]
 impl MetricStore for MemoryMetrics {
     async fn append(&self, record: NewRecord) -> Result<u64> {
+        let given = self.append_all(vec![record]).await?;
+        Ok(given[0])
+    }
+
+    async fn append_all(&self, records: Vec<NewRecord>) -> Result<Vec<u64>> {
         self.step("append")?;
         let mut state = self.state();
-        check(&record, &state.specs)?;
-        for metric in &record.metrics {
-            state.specs.insert(metric.spec.name.clone(), metric.spec.clone());
+        let mut specs = state.specs.clone();
+        for record in &records {
+            check(record, &specs)?;
+            specs.extend(record.metrics.iter().map(|metric| (metric.spec.name.clone(), metric.spec.clone())));
         }
-        state.records.push(record);
-        Ok(state.records.len() as u64)
+        let first = state.records.len() as u64 + 1;
+        let given = (first..).take(records.len()).collect();
+        state.specs = specs;
+        state.records.extend(records);
+        Ok(given)
     }
 
     async fn records(&self, filter: &RecordFilter) -> Result<Vec<Record>> {
@@ -122,7 +131,8 @@ impl MetricStore for MemoryMetrics {
                 }
             }
             let right_version = filter.version_id.as_ref().is_none_or(|wanted| record.version_id == *wanted);
-            if right_version && (accepted || !filter.accepted_only) {
+            let tagged = filter.tags.iter().all(|(key, value)| record.tags.get(key) == Some(value));
+            if right_version && tagged && (accepted || !filter.accepted_only) {
                 found.push(Record { sequence, accepted, record });
             }
         }

@@ -15,6 +15,7 @@ mod prune;
 mod report;
 mod rollback;
 mod run;
+mod series;
 mod show;
 mod status;
 

@@ -1,8 +1,14 @@
 //! The lower seam: one statistical method over one comparison.
 
+mod auto;
+mod bootstrap;
+mod event_count;
+mod pass_rate;
+mod permutation;
 mod rank_shift;
 mod t_interval;
 mod threshold_only;
+mod trimmed_mean;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,9 +16,15 @@ use std::sync::Arc;
 use crate::statistics::{check_values, is_constant, mean};
 use crate::{Interval, Result};
 
+pub use auto::Auto;
+pub use bootstrap::{Bootstrap, BootstrapStatistic};
+pub use event_count::EventCounts;
+pub use pass_rate::PassRate;
+pub use permutation::Permutation;
 pub use rank_shift::RankShift;
 pub use t_interval::TInterval;
 pub use threshold_only::ThresholdOnly;
+pub use trimmed_mean::TrimmedMeans;
 
 /// Two lists of numbers to compare. All are finite; each is independent of the others on its side.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,7 +2,7 @@
 
 use super::{Analyzer, Comparison, Estimate, point};
 use crate::statistics::{
-    mean, paired_t_test, power_of_two_below, satterthwaite, std_dev, t_quantile, welch_test,
+    Dependence, mean, power_of_two_below, satterthwaite, t_quantile, t_tail, trimmed_mean, welch_freedom,
 };
 use crate::{Interval, Result};
 
@@ -47,27 +47,50 @@ impl Analyzer for TInterval {
         if comparison.is_exact() {
             return point(comparison, "exact", comparison.level);
         }
-        let widest = comparison
-            .incumbent
-            .iter()
-            .chain(comparison.candidate)
-            .fold(0.0, |widest, value| value.abs().max(widest));
-        let scale = power_of_two_below(widest);
-        let scaled = |values: &[f64]| values.iter().map(|value| value / scale).collect::<Vec<_>>();
-        let (x, y) = (scaled(comparison.incumbent), scaled(comparison.candidate));
-        let means = Means::of(&x, &y, comparison.paired)?;
-        let (low, high) = means.change_interval(t_quantile(comparison.level, means.degrees_of_freedom)?);
-        let unit = if means.x.abs() > 0.0 { 1.0 } else { scale };
-        let bounded = |value: f64| (value * unit).clamp(f64::MIN, f64::MAX);
-        let test = if comparison.paired { paired_t_test(&x, &y).ok() } else { welch_test(&x, &y).ok() };
-        Ok(Estimate {
-            old_value: means.x * scale,
-            new_value: means.y * scale,
-            interval: Interval { low: bounded(low), high: bounded(high), level: comparison.level },
-            p_value: test.map(|test| test.p_value),
-            method: if comparison.paired { "paired_t" } else { "welch_t" },
-        })
+        let method = if comparison.paired { "paired_t" } else { "welch_t" };
+        t_estimate(comparison, Freedom::Satterthwaite, method)
     }
+}
+
+/// How location, its error and the degrees of freedom are estimated.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Freedom {
+    /// Means, with Satterthwaite's degrees of freedom: what `welch_t` means elsewhere.
+    Satterthwaite,
+    /// Means, with Welch's own: see [`welch_freedom`].
+    Welch,
+    /// Means of values that depend on their predecessors.
+    Dependent(Dependence),
+    /// Trimmed means without this share on either side.
+    Trimmed(f64),
+}
+
+/// The interval and the p-value of values that scatter.
+pub(super) fn t_estimate(
+    comparison: &Comparison<'_>,
+    freedom: Freedom,
+    method: &'static str,
+) -> Result<Estimate> {
+    let widest = comparison
+        .incumbent
+        .iter()
+        .chain(comparison.candidate)
+        .fold(0.0, |widest, value| value.abs().max(widest));
+    let scale = power_of_two_below(widest);
+    let means = Means::of(comparison, scale, freedom)?;
+    let ratio = if means.x.abs() > 0.0 { (means.y / means.x).abs() } else { 1.0 };
+    let at_ratio = means.degrees_of_freedom(ratio, freedom);
+    let at_ratio = if at_ratio.is_finite() { at_ratio } else { means.degrees_of_freedom(1.0, freedom) };
+    let (low, high) = means.change_interval(t_quantile(comparison.level, at_ratio)?);
+    let unit = if means.x.abs() > 0.0 { 1.0 } else { scale };
+    let bounded = |value: f64| (value * unit).clamp(f64::MIN, f64::MAX);
+    Ok(Estimate {
+        old_value: means.x * scale,
+        new_value: means.y * scale,
+        interval: Interval { low: bounded(low), high: bounded(high), level: comparison.level },
+        p_value: means.p_value(freedom)?,
+        method,
+    })
 }
 
 /// Two means and what is known about their errors.
@@ -78,25 +101,72 @@ struct Means {
     error_x: f64,
     error_y: f64,
     vxy: f64,
-    degrees_of_freedom: f64,
+    /// How many values stand behind each mean.
+    nx: f64,
+    ny: f64,
+    paired: bool,
 }
 
 impl Means {
-    fn of(x: &[f64], y: &[f64], paired: bool) -> Result<Self> {
+    /// In units of `scale`, a power of two, so that no square overflows and no bit is lost.
+    fn of(comparison: &Comparison<'_>, scale: f64, freedom: Freedom) -> Result<Self> {
+        let (x, y, paired) = (comparison.incumbent, comparison.candidate, comparison.paired);
         let (nx, ny) = (x.len() as f64, y.len() as f64);
-        let (mean_x, mean_y) = (mean(x)?, mean(y)?);
-        let (error_x, error_y) = (std_dev(x)? / nx.sqrt(), std_dev(y)? / ny.sqrt());
-        let (vxy, degrees_of_freedom) = if paired {
-            let products: f64 = x.iter().zip(y).map(|(old, new)| (old - mean_x) * (new - mean_y)).sum();
-            (products / (nx - 1.0) / nx, nx - 1.0)
-        } else {
-            let ratio = if mean_x.abs() > 0.0 { mean_y / mean_x } else { 1.0 };
-            let at_ratio = satterthwaite(ratio.abs() * error_x, nx, error_y, ny);
-            let degrees_of_freedom =
-                if at_ratio.is_finite() { at_ratio } else { satterthwaite(error_x, nx, error_y, ny) };
-            (0.0, degrees_of_freedom)
+        if let Freedom::Trimmed(share) = freedom {
+            let (x, y) = (trimmed_mean(x, share)?, trimmed_mean(y, share)?);
+            return Ok(Self {
+                x: x.mean / scale,
+                y: y.mean / scale,
+                error_x: x.standard_error / scale,
+                error_y: y.standard_error / scale,
+                vxy: 0.0,
+                nx: x.kept as f64,
+                ny: y.kept as f64,
+                paired: false,
+            });
+        }
+        let factor = match freedom {
+            Freedom::Dependent(dependence) => dependence.error_factor,
+            _ => 1.0,
         };
-        Ok(Self { x: mean_x, y: mean_y, error_x, error_y, vxy, degrees_of_freedom })
+        let (mean_x, mean_y) = (mean(x)? / scale, mean(y)? / scale);
+        let squares = |values: &[f64], mean: f64| {
+            values.iter().map(|value| (value / scale - mean).powi(2)).sum::<f64>()
+        };
+        let error =
+            |values: &[f64], mean: f64, n: f64| (squares(values, mean) / (n - 1.0) / n * factor).sqrt();
+        let (error_x, error_y) = (error(x, mean_x, nx), error(y, mean_y, ny));
+        let products = |(old, new): (&f64, &f64)| (old / scale - mean_x) * (new / scale - mean_y);
+        let vxy =
+            if paired { x.iter().zip(y).map(products).sum::<f64>() / (nx - 1.0) / nx * factor } else { 0.0 };
+        Ok(Self { x: mean_x, y: mean_y, error_x, error_y, vxy, nx, ny, paired })
+    }
+
+    /// The degrees of freedom of `y - ratio x`; not a number where neither scatters.
+    fn degrees_of_freedom(&self, ratio: f64, freedom: Freedom) -> f64 {
+        let Self { error_x, error_y, nx, ny, .. } = *self;
+        let satterthwaite = || satterthwaite(ratio * error_x, nx, error_y, ny);
+        match freedom {
+            _ if self.paired && !matches!(freedom, Freedom::Dependent(_)) => nx - 1.0,
+            Freedom::Satterthwaite | Freedom::Trimmed(_) => satterthwaite(),
+            Freedom::Welch => welch_freedom(ratio * error_x, nx, error_y, ny),
+            Freedom::Dependent(dependence) => {
+                let independent = if self.paired { nx - 1.0 } else { satterthwaite() };
+                (independent * dependence.freedom_factor).max(1.0)
+            }
+        }
+    }
+
+    /// The two-sided p-value of equal means; none where the difference has no error.
+    fn p_value(&self, freedom: Freedom) -> Result<Option<f64>> {
+        let error = (self.error_x.powi(2) + self.error_y.powi(2) - 2.0 * self.vxy).max(0.0).sqrt();
+        let difference = (self.y - self.x).abs();
+        // Pairs whose differences are all equal: what is left of their variance is rounding.
+        if error <= 1e-15 * self.error_x.max(self.error_y) {
+            return Ok(None);
+        }
+        let tail = t_tail((difference / error).min(f64::MAX), self.degrees_of_freedom(1.0, freedom))?;
+        Ok(Some((2.0 * tail).min(1.0)))
     }
 
     /// The interval of the relative change, or of the difference where the old mean is zero.

@@ -83,10 +83,14 @@ fn std_dev_and(values: &[f64], what: &'static str, finish: impl Fn(f64, f64) -> 
     Ok(finish(scale, squares / (values.len() as f64 - 1.0)).min(f64::MAX))
 }
 
+/// 2^1023.
+const LARGEST_POWER: f64 = f64::from_bits(0x7FE0_0000_0000_0000);
+
 /// The largest power of two not above `value`, which is positive: dividing by it loses no bit.
 pub(crate) fn power_of_two_below(value: f64) -> f64 {
-    // The logarithm of the largest floats rounds up to 1024, whose power would be infinite.
-    value.log2().floor().min(1023.0).exp2().max(f64::MIN_POSITIVE)
+    // The exponent alone. Of numbers below the normal ones nothing is left, and of infinity, infinity.
+    let exponent = f64::from_bits(value.to_bits() & 0x7FF0_0000_0000_0000);
+    exponent.clamp(f64::MIN_POSITIVE, LARGEST_POWER)
 }
 
 /// The middle of at least one value: the mean of the two middle ones for an even count.
@@ -117,12 +121,17 @@ pub fn percentile(values: &[f64], p: f64) -> Result<f64> {
     }
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
+    Ok(percentile_of_sorted(&sorted, p))
+}
+
+/// [`percentile`] of at least one value in ascending order, `p` being within its domain.
+pub(crate) fn percentile_of_sorted(sorted: &[f64], p: f64) -> f64 {
     let place = (sorted.len() - 1) as f64 * p / 100.0;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= place <= n - 1")]
-    let below = place.floor() as usize;
+    let below = (place.floor() as usize).min(sorted.len() - 1);
     let above = (below + 1).min(sorted.len() - 1);
     let part = place - place.floor();
-    Ok(sorted[below].mul_add(1.0 - part, sorted[above] * part))
+    sorted[below].mul_add(1.0 - part, sorted[above] * part)
 }
 
 /// Where `value` stands among `reference`, in percent: `100 (below + equal / 2) / n`, so that ties count half.

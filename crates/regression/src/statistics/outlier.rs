@@ -71,11 +71,7 @@ pub fn iqr(reference: &[f64], value: f64) -> Result<Option<Anomaly>> {
 pub fn modified_zscore(reference: &[f64], value: f64, limit: f64) -> Result<Option<Anomaly>> {
     check_values("a modified z-score", reference, 4)?;
     check_values("a modified z-score", &[value], 1)?;
-    let centre = median(reference)?;
-    let deviations: Vec<f64> = reference.iter().map(|value| (value - centre).abs()).collect();
-    let deviation = median(&deviations)?;
-    let scale = if deviation > 0.0 { deviation / 0.6745 } else { 1.2533 * mean(&deviations)? };
-    let score = ratio(value - centre, scale);
+    let score = modified_score(&mut reference.to_vec(), value);
     let severity = if score.abs() > 1.5 * limit { Severity::High } else { Severity::Medium };
     Ok(flag("modified_zscore", score, score.abs() > limit, severity, reference))
 }
@@ -98,6 +94,30 @@ pub fn pattern_spike(reference: &[f64], value: f64, limit: f64) -> Result<Option
     let score = ratio(value - last, last.abs());
     let severity = if score.abs() > 2.0 * limit { Severity::Critical } else { Severity::High };
     Ok(flag("pattern_spike", score, score.abs() > limit, severity, reference))
+}
+
+/// The modified z-score of `value` against at least one finite value, which are reordered; no check and no allocation, for loops.
+pub(crate) fn modified_score(reference: &mut [f64], value: f64) -> f64 {
+    let centre = middle(reference, |value| value);
+    let deviation = middle(reference, |value| (value - centre).abs());
+    let scale = if deviation > 0.0 {
+        deviation / 0.6745
+    } else {
+        let n = reference.len() as f64;
+        1.2533 * reference.iter().map(|value| ((value - centre) / n).abs()).sum::<f64>()
+    };
+    ratio(value - centre, scale)
+}
+
+/// The median of what `of` makes of the values.
+fn middle(values: &mut [f64], of: impl Fn(f64) -> f64) -> f64 {
+    let (half, is_odd) = (values.len() / 2, values.len() % 2 == 1);
+    let (below, upper, _) = values.select_nth_unstable_by(half, |a, b| of(*a).total_cmp(&of(*b)));
+    let upper = of(*upper);
+    if is_odd {
+        return upper;
+    }
+    f64::midpoint(below.iter().map(|value| of(*value)).fold(f64::MIN, f64::max), upper)
 }
 
 /// The mean distance from the median.

@@ -1,9 +1,12 @@
 //! Rank statistics of two independent samples: Mann-Whitney and Hodges-Lehmann.
 
+use std::cell::RefCell;
+
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::{check_level, check_values, median};
+use super::memo::{Memo, remembered};
+use super::{check_level, check_values};
 use crate::{Error, Interval, Result};
 
 /// Above so many values in both samples together the normal approximation stands in for counting.
@@ -42,11 +45,18 @@ pub fn mann_whitney(x: &[f64], y: &[f64]) -> Result<MannWhitney> {
         x.iter().map(|old| y.iter().map(|new| f64::from(pair_score(*old, *new)) / 2.0).sum::<f64>()).sum();
     if x.len() + y.len() <= EXACT_COUNT_MAX {
         let doubled = doubled_ranks(x, y);
-        let observed = doubled[x.len()..].iter().sum();
-        let p_value = exact_p(&doubled, y.len(), observed);
+        let p_value = if has_no_ties(&doubled) {
+            // Symmetric: the tail that is farther out is the lower one of U or of its mirror.
+            let u = whole(u);
+            let tail: f64 = u_counts(x.len(), y.len()).iter().take(u.min(x.len() * y.len() - u) + 1).sum();
+            (2.0 * tail / choices(x.len(), y.len())).min(1.0)
+        } else {
+            let observed = doubled[x.len()..].iter().sum();
+            tails(&subset_sums(&doubled, y.len()), observed)
+        };
         return Ok(MannWhitney { u, p_value, exact: true });
     }
-    Ok(MannWhitney { u, p_value: normal_p(x, y, u)?, exact: false })
+    Ok(MannWhitney { u, p_value: normal_p(x, y, u), exact: false })
 }
 
 /// The Hodges-Lehmann estimate of the shift from `x` to `y` and its interval (Hodges and Lehmann 1963; Hollander and
@@ -71,15 +81,35 @@ pub fn hodges_lehmann(x: &[f64], y: &[f64], level: f64) -> Result<(f64, Interval
     check_values(WHAT, x, 1)?;
     check_values(WHAT, y, 1)?;
     check_level(level)?;
-    let mut differences: Vec<f64> = x.iter().flat_map(|old| y.iter().map(move |new| new - old)).collect();
-    check_values(WHAT, &differences, 1)?;
-    differences.sort_by(f64::total_cmp);
-    let Some(cut) = interval_cut(x.len(), y.len(), 1.0 - level)? else {
+    let Some(cut) = interval_cut(x.len(), y.len(), 1.0 - level) else {
         let found = format!("{} and {} values", x.len(), y.len());
         return Err(Error::Data { what: WHAT, needed: "enough values for its level", found });
     };
-    let interval = Interval { low: differences[cut], high: differences[differences.len() - 1 - cut], level };
-    Ok((median(&differences)?, interval))
+    let mut differences: Vec<f64> = x.iter().flat_map(|old| y.iter().map(move |new| new - old)).collect();
+    check_values(WHAT, &differences, 1)?;
+    let (shift, low, high) = middle_and_ends(&mut differences, cut);
+    Ok((shift, Interval { low, high, level }))
+}
+
+/// The median of `values`, and those at the places `cut` from either end, without sorting the rest.
+pub(crate) fn middle_and_ends(values: &mut [f64], cut: usize) -> (f64, f64, f64) {
+    let last = values.len() - 1;
+    let (below, middle, above) = values.select_nth_unstable_by(last / 2, f64::total_cmp);
+    let middle = *middle;
+    let centre = if last.is_multiple_of(2) {
+        middle
+    } else {
+        f64::midpoint(middle, above.iter().copied().fold(f64::INFINITY, f64::min))
+    };
+    // `cut` lies in the lower half, and its mirror in the upper.
+    let low = if cut < below.len() { *below.select_nth_unstable_by(cut, f64::total_cmp).1 } else { middle };
+    let from_above = last - cut - last / 2;
+    let high = if from_above == 0 {
+        middle
+    } else {
+        *above.select_nth_unstable_by(from_above - 1, f64::total_cmp).1
+    };
+    (centre, low, high)
 }
 
 /// 2 for a pair that rises, 1 for a tie, 0 for a pair that falls.
@@ -98,9 +128,22 @@ fn doubled_ranks(x: &[f64], y: &[f64]) -> Vec<usize> {
     all.iter().map(rank).collect()
 }
 
-/// Twice the smaller tail of the sum of `chosen` of the ranks, all choices being equally likely.
-fn exact_p(doubled: &[usize], chosen: usize, observed: usize) -> f64 {
-    let counts = subset_sums(doubled, chosen);
+/// Whether each rank stands once.
+fn has_no_ties(doubled: &[usize]) -> bool {
+    let mut sorted = doubled.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair[0] < pair[1])
+}
+
+/// Without ties U is a whole number.
+fn whole(u: f64) -> usize {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 <= u <= nx ny")]
+    let whole = u as usize;
+    whole
+}
+
+/// Twice the smaller tail from `observed` on, of a number that takes each value so often; at most 1.
+fn tails(counts: &[f64], observed: usize) -> f64 {
     let total: f64 = counts.iter().sum();
     let lower: f64 = counts[..=observed].iter().sum();
     let upper: f64 = counts[observed..].iter().sum();
@@ -124,39 +167,67 @@ fn subset_sums(numbers: &[usize], chosen: usize) -> Vec<f64> {
 }
 
 /// The zero-based place among the sorted differences at which the interval begins; `None` if no place keeps `alpha`.
-fn interval_cut(nx: usize, ny: usize, alpha: f64) -> Result<Option<usize>> {
+fn interval_cut(nx: usize, ny: usize, alpha: f64) -> Option<usize> {
     if nx + ny > EXACT_COUNT_MAX {
         let (nx, ny) = (nx as f64, ny as f64);
         let spread = (nx * ny * (nx + ny + 1.0) / 12.0).sqrt();
-        let cut = (nx * ny / 2.0 - normal()?.inverse_cdf(1.0 - alpha / 2.0) * spread).floor();
+        let cut = (nx * ny / 2.0 - normal_quantile(1.0 - alpha / 2.0) * spread).floor();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "1 <= cut <= nx ny / 2"
         )]
-        return Ok((cut >= 1.0).then(|| cut as usize - 1));
+        return (cut >= 1.0).then(|| cut as usize - 1);
     }
-    // Under the null hypothesis without ties, U takes each value as often as `ny` of the ranks have its rank sum. The
-    // interval from the k-th smallest to the k-th largest difference misses with probability 2 P(U <= k - 1).
-    let ranks: Vec<usize> = (0..nx + ny).collect();
-    let counts = subset_sums(&ranks, ny);
-    let total: f64 = counts.iter().sum();
-    let least_sum = ny * (ny - 1) / 2;
+    // The interval from the k-th smallest to the k-th largest difference misses with probability 2 P(U <= k - 1).
+    let question = ((nx as u64) << 32 | ny as u64, alpha.to_bits());
+    remembered(&CUTS, question, || largest_within(&u_counts(nx, ny), choices(nx, ny), alpha))
+}
+
+thread_local! {
+    static CUTS: RefCell<Memo<Option<usize>>> = const { RefCell::new(Memo::new()) };
+}
+
+/// In how many ways `ny` of `nx + ny` can be chosen.
+fn choices(nx: usize, ny: usize) -> f64 {
+    // Each quotient is a whole number.
+    (1..=ny).fold(1.0, |ways, i| ways * (nx + i) as f64 / i as f64)
+}
+
+/// The largest u for which `2 P(U <= u) <= alpha`, for a U whose values from zero on are taken so often out of `total`;
+/// `None` if there is none.
+pub(crate) fn largest_within(counts: &[f64], total: f64, alpha: f64) -> Option<usize> {
+    // A hair of slack, for the level is computed as one minus alpha.
+    let allowed = alpha / 2.0 * (1.0 + 1e-12) * total;
     let mut tail = 0.0;
-    let mut kept = None;
-    for u in 0..=nx * ny / 2 {
-        tail += counts[least_sum + u];
-        // A hair of slack, for the level is computed as one minus alpha.
-        if 2.0 * tail / total > alpha * (1.0 + 1e-12) {
-            break;
+    let within = counts.iter().take_while(|count| {
+        tail += **count;
+        tail <= allowed
+    });
+    within.count().checked_sub(1)
+}
+
+/// How often U takes each value of its lower half, 0 to `nx ny / 2`, among all choices of `ny` ranks out of `nx + ny` without ties: the coefficients of the
+/// Gaussian binomial, the product of `(1 - q^(nx + i)) / (1 - q^i)` over i = 1 to ny (Mann and Whitney 1947, David et al.
+/// 1966). Multiplying and dividing in place costs two passes a factor; every number on the way is whole and below
+/// C(50, 25) = 1.3e14 in size, so that floats hold it exactly.
+fn u_counts(nx: usize, ny: usize) -> Vec<f64> {
+    let (small, large) = (nx.min(ny), nx.max(ny));
+    let mut counts = vec![0.0; nx * ny / 2 + 1];
+    counts[0] = 1.0;
+    for i in 1..=small {
+        for u in (large + i..counts.len()).rev() {
+            counts[u] -= counts[u - large - i];
         }
-        kept = Some(u);
+        for u in i..counts.len() {
+            counts[u] += counts[u - i];
+        }
     }
-    Ok(kept)
+    counts
 }
 
 /// The normal approximation with tie and continuity correction.
-fn normal_p(x: &[f64], y: &[f64], u: f64) -> Result<f64> {
+fn normal_p(x: &[f64], y: &[f64], u: f64) -> f64 {
     let (nx, ny) = (x.len() as f64, y.len() as f64);
     let n = nx + ny;
     let mut all: Vec<f64> = x.iter().chain(y).copied().collect();
@@ -168,11 +239,17 @@ fn normal_p(x: &[f64], y: &[f64], u: f64) -> Result<f64> {
     let spread = (nx * ny / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)))).sqrt();
     let distance = ((u - nx * ny / 2.0).abs() - 0.5).max(0.0);
     if spread <= 0.0 {
-        return Ok(1.0);
+        return 1.0;
     }
-    Ok((2.0 * normal()?.sf(distance / spread)).min(1.0))
+    (2.0 * normal_tail(distance / spread)).min(1.0)
 }
 
-fn normal() -> Result<Normal> {
-    Normal::new(0.0, 1.0).map_err(|error| super::invalid("a normal distribution", error.to_string()))
+/// The probability that a standard normal number exceeds `z`.
+pub(crate) fn normal_tail(z: f64) -> f64 {
+    Normal::standard().sf(z)
+}
+
+/// The number below which a standard normal number lies with probability `p`.
+pub(crate) fn normal_quantile(p: f64) -> f64 {
+    Normal::standard().inverse_cdf(p)
 }

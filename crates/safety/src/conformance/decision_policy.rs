@@ -46,6 +46,7 @@ fn finding(verdict: MetricVerdict) -> Result<Finding, String> {
         change: Some(0.0),
         interval: None,
         p_value: Some(1.0),
+        power: None,
         threshold: Threshold::new("latency", 0.1, Direction::Increase).map_err(wrong)?,
         sample_counts: (3, 3),
         method: "conformance".to_owned(),

@@ -59,6 +59,7 @@ pub(crate) fn finding(verdict: Verdict) -> Finding {
         change: Some(change),
         interval: Some(Interval { low: change - 0.01, high: change + 0.01, level: 0.95 }),
         p_value: Some(0.001),
+        power: None,
         threshold: Threshold::new("latency", 0.1, Direction::Increase).unwrap(),
         sample_counts: (10, 10),
         method: "test".to_owned(),
