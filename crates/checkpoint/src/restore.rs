@@ -20,7 +20,7 @@ use crate::stage::{Stage, replaces_folder};
 use crate::stat_cache::{CachedFolder, Seen, SeenKind, SeenWriter, StatCache};
 use crate::store::{Entry, EntryKind, RestoreMode, RestoreReport};
 use crate::tree::StoredTree;
-use crate::walk::{RuleSource, Walk, WalkPlan};
+use crate::walk::{NoRules, RuleSource, Walk, WalkPlan};
 use crate::workspace::{FileStat, Root, Stamp, split};
 use crate::{Error, Result};
 
@@ -266,7 +266,12 @@ impl Restore<'_> {
         stage.abandon();
         applied?;
         if self.mode == RestoreMode::Empty && self.patterns.is_none() {
-            self.read_back(&root, &stage)?;
+            let has_rules = !leftovers.is_empty()
+                || differences
+                    .list
+                    .iter()
+                    .any(|difference| IGNORE_FILES.contains(&split(difference.path.as_bytes()).1));
+            self.read_back(&root, &stage, has_rules)?;
         } else if let Some(path) = stage.first_disturbed(&differences.list)? {
             return Err(Error::NotRestored { target: root.path().to_owned(), path: path.to_string() });
         }
@@ -279,14 +284,14 @@ impl Restore<'_> {
 
     /// The target as it is now must be the checkpoint's tree. What was just written, each byte of it checked, is not read
     /// again as long as nobody has touched it since.
-    fn read_back(&mut self, root: &Root, stage: &Stage<'_>) -> Result<()> {
+    fn read_back(&mut self, root: &Root, stage: &Stage<'_>, has_rules: bool) -> Result<()> {
         let device = root.identity()?.0;
         let known = cache_of(&stage.take_written(), device);
         let options = self.stored.object.options;
         let excluded = self.engine.excluded();
         let rules;
-        let source: &dyn RuleSource = if options.include_ignored {
-            Engine::rules(options)
+        let source: &dyn RuleSource = if options.include_ignored || !has_rules {
+            &NoRules
         } else {
             rules = StoredRules::read(&mut self.reader, &self.stored)?;
             &rules

@@ -101,10 +101,18 @@ impl Project {
         self.checkpoint_directory().exists()
     }
 
-    /// Opens the store of checkpoints, to be used with these settings.
-    pub(crate) fn open_checkpoints(&self, settings: CheckpointSettings) -> Result<CheckpointManager> {
+    /// Opens the store of checkpoints alone: what needs nothing else does not wait for the rest.
+    pub(crate) fn open_checkpoints(&self) -> Result<CheckpointManager> {
+        let state = self.state_directory();
+        create_folder(&state)?;
+        // A workspace under version control must not commit our folder.
+        let ignore = state.join(".gitignore");
+        if !ignore.exists() {
+            std::fs::write(&ignore, "*\n").map_err(|error| Failure::io("write", &ignore, &error))?;
+        }
+        // Retention is the safety layer's task here: it knows which versions a rollback may need.
+        let settings = self.loaded.settings.safety.checkpoints.clone();
         Ok(CheckpointManager::builder()
-            // Retention is the safety layer's task here: it knows which versions a rollback may need.
             .settings(CheckpointSettings { auto_cleanup: false, ..settings })
             .directory(self.checkpoint_directory())
             .clock(Arc::clone(&self.clock))
@@ -113,15 +121,9 @@ impl Project {
 
     /// Opens everything that survives between commands, creating what is missing.
     pub(crate) async fn stores(&self) -> Result<Stores> {
+        let checkpoints = Arc::new(self.open_checkpoints()?);
         let state = self.state_directory();
-        create_folder(&state)?;
-        // A workspace under version control must not commit our folder.
-        let ignore = state.join(".gitignore");
-        if !ignore.exists() {
-            std::fs::write(&ignore, "*\n").map_err(|error| Failure::io("write", &ignore, &error))?;
-        }
         let settings = &self.loaded.settings;
-        let checkpoints = Arc::new(self.open_checkpoints(settings.safety.checkpoints.clone())?);
         let metrics_path = self.metrics_path();
         if let Some(folder) = metrics_path.parent() {
             create_folder(folder)?;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, Table};
 use evoseal_checkpoint::{
-    Checkpoint, CheckpointStore, CheckpointStoreExt, EntryKind, NewCheckpoint, Patterns, RestoreMode, Source,
-    VerifyDepth, VerifyReport,
+    Checkpoint, CheckpointManager, CheckpointStore, CheckpointStoreExt, EntryKind, NewCheckpoint, Patterns,
+    RestoreMode, Source, VerifyDepth, VerifyReport,
 };
 use evoseal_pipeline::RunLock;
 use evoseal_types::{EntryPath, Timestamp, VersionId};
@@ -17,7 +17,7 @@ use crate::commands::history;
 use crate::commands::rollback::changes;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
-use crate::project::{Project, Stores};
+use crate::project::Project;
 
 pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: Output) -> Result<Exit> {
     let with_options;
@@ -28,40 +28,43 @@ pub(crate) async fn run(command: &CheckpointCommand, project: &Project, output: 
         }
         _ => project,
     };
-    let stores = project.stores().await?;
+    if let CheckpointCommand::Prune(arguments) = command {
+        return super::prune::run(arguments, project, &project.stores().await?, output).await;
+    }
+    let store = project.open_checkpoints()?;
     match command {
         CheckpointCommand::Create { version, note, .. } => {
-            create(version.as_deref(), note, project, &stores, output).await
+            create(version.as_deref(), note, project, &store, output).await
         }
-        CheckpointCommand::List => list(&stores, output).await,
+        CheckpointCommand::List => list(&store, output).await,
         CheckpointCommand::Show { checkpoint, file } => {
-            show(checkpoint, file.as_deref(), &stores, output).await
+            show(checkpoint, file.as_deref(), &store, output).await
         }
-        CheckpointCommand::Diff { from, to } => diff(from, to, &stores, output).await,
-        CheckpointCommand::Cat { checkpoint, path } => cat(checkpoint, path, &stores).await,
+        CheckpointCommand::Diff { from, to } => diff(from, to, &store, output).await,
+        CheckpointCommand::Cat { checkpoint, path } => cat(checkpoint, path, &store).await,
         CheckpointCommand::Restore { checkpoint, target, in_place, paths, dry_run } => {
             let mode = if *in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
-            restore(checkpoint, target, mode, paths, *dry_run, &stores, output).await
+            restore(checkpoint, target, mode, paths, *dry_run, &store, output).await
         }
-        CheckpointCommand::Verify { heal: Some(workspace), .. } => heal(workspace, &stores, output).await,
+        CheckpointCommand::Verify { heal: Some(workspace), .. } => heal(workspace, &store, output).await,
         CheckpointCommand::Verify { checkpoints, quick, heal: None } => {
             let depth = if *quick { VerifyDepth::Quick } else { VerifyDepth::Full };
-            verify(checkpoints, depth, &stores, output).await
+            verify(checkpoints, depth, &store, output).await
         }
-        CheckpointCommand::Prune(arguments) => super::prune::run(arguments, project, &stores, output).await,
+        CheckpointCommand::Prune(_) => unreachable!("it was dealt with above"),
         CheckpointCommand::Pin { checkpoint, reason, remove } => {
-            let found = stores.checkpoints.resolve(checkpoint).await?;
-            stores.checkpoints.pin(found.id, (!remove).then_some(reason.as_str())).await?;
+            let found = store.resolve(checkpoint).await?;
+            store.pin(found.id, (!remove).then_some(reason.as_str())).await?;
             let word = if *remove { "no longer pinned" } else { "pinned" };
             output
                 .data(&found.id, || format!("{} ({}) is {word}", found.details.version_id, found.id.short()));
             Ok(Exit::Done)
         }
         CheckpointCommand::Delete { checkpoints, dry_run } => {
-            delete(checkpoints, *dry_run, project, &stores, output).await
+            delete(checkpoints, *dry_run, project, &store, output).await
         }
         CheckpointCommand::Stats => {
-            let statistics = stores.checkpoints.statistics().await?;
+            let statistics = store.statistics().await?;
             output.data(&statistics, || {
                 let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.1}"));
                 let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), history::time);
@@ -92,7 +95,7 @@ async fn create(
     version: Option<&str>,
     note: &str,
     project: &Project,
-    stores: &Stores,
+    store: &CheckpointManager,
     output: Output,
 ) -> Result<Exit> {
     let version = match version {
@@ -100,7 +103,7 @@ async fn create(
         None => format!("manual-{}", project.clock.now().unix_ns() / 1_000_000_000),
     };
     let details = NewCheckpoint { note: note.to_owned(), ..NewCheckpoint::of(VersionId::new(version)?) };
-    let handle = stores.checkpoints.create(Source::Directory(project.root.clone()), details).await?;
+    let handle = store.create(Source::Directory(project.root.clone()), details).await?;
     for path in &handle.stats.skipped {
         output.say(format!("left out: {path} is neither a file, a folder nor a symlink"));
     }
@@ -127,8 +130,8 @@ async fn create(
     Ok(Exit::Done)
 }
 
-async fn list(stores: &Stores, output: Output) -> Result<Exit> {
-    let listed = stores.checkpoints.list().await?;
+async fn list(store: &CheckpointManager, output: Output) -> Result<Exit> {
+    let listed = store.list().await?;
     output.data(&listed, || {
         if listed.is_empty() {
             return "no checkpoints yet".to_owned();
@@ -157,14 +160,14 @@ async fn list(stores: &Stores, output: Output) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn show(text: &str, file: Option<&str>, stores: &Stores, output: Output) -> Result<Exit> {
-    let checkpoint = stores.checkpoints.resolve(text).await?;
+async fn show(text: &str, file: Option<&str>, store: &CheckpointManager, output: Output) -> Result<Exit> {
+    let checkpoint = store.resolve(text).await?;
     if let Some(file) = file {
-        let content = stores.checkpoints.read_file(checkpoint.id, &EntryPath::new(file)?).await?;
+        let content = store.read_file(checkpoint.id, &EntryPath::new(file)?).await?;
         crate::output::print_bytes(&content);
         return Ok(Exit::Done);
     }
-    let entries = stores.checkpoints.entries(checkpoint.id).await?;
+    let entries = store.entries(checkpoint.id).await?;
     let value = serde_json::json!({ "checkpoint": checkpoint, "entries": entries });
     output.data(&value, || {
         let details = &checkpoint.details;
@@ -202,10 +205,10 @@ async fn show(text: &str, file: Option<&str>, stores: &Stores, output: Output) -
     Ok(Exit::Done)
 }
 
-async fn diff(from: &str, to: &str, stores: &Stores, output: Output) -> Result<Exit> {
-    let from = stores.checkpoints.resolve(from).await?;
-    let to = stores.checkpoints.resolve(to).await?;
-    let changed = stores.checkpoints.diff(from.id, to.id).await?;
+async fn diff(from: &str, to: &str, store: &CheckpointManager, output: Output) -> Result<Exit> {
+    let from = store.resolve(from).await?;
+    let to = store.resolve(to).await?;
+    let changed = store.diff(from.id, to.id).await?;
     output.data(&changed, || changes(&changed));
     Ok(Exit::Done)
 }
@@ -232,12 +235,12 @@ impl Write for Standard {
     }
 }
 
-async fn cat(text: &str, path: &OsStr, stores: &Stores) -> Result<Exit> {
-    let id = stores.checkpoints.resolve(text).await?.id;
+async fn cat(text: &str, path: &OsStr, store: &CheckpointManager) -> Result<Exit> {
+    let id = store.resolve(text).await?.id;
     let path = EntryPath::new(path.as_encoded_bytes())?;
     let mut out =
         BufWriter::with_capacity(64 << 10, Standard { out: std::io::stdout().lock(), is_closed: false });
-    let written = stores.checkpoints.write_file_blocking(id, &path, &mut out);
+    let written = store.write_file_blocking(id, &path, &mut out);
     let flushed = match written {
         Ok(_) => out.flush().map_err(|error| Failure::io("write", Path::new("standard output"), &error)),
         Err(error) => Err(error.into()),
@@ -253,11 +256,10 @@ async fn restore(
     mode: RestoreMode,
     paths: &[String],
     dry_run: bool,
-    stores: &Stores,
+    store: &CheckpointManager,
     output: Output,
 ) -> Result<Exit> {
-    let checkpoint = stores.checkpoints.resolve(text).await?;
-    let store = &stores.checkpoints;
+    let checkpoint = store.resolve(text).await?;
     let report = if paths.is_empty() {
         if dry_run {
             store.plan_restore(checkpoint.id, target, mode).await?
@@ -283,18 +285,23 @@ async fn restore(
     Ok(Exit::Done)
 }
 
-async fn verify(texts: &[String], depth: VerifyDepth, stores: &Stores, output: Output) -> Result<Exit> {
+async fn verify(
+    texts: &[String],
+    depth: VerifyDepth,
+    store: &CheckpointManager,
+    output: Output,
+) -> Result<Exit> {
     let mut ids = Vec::new();
     for text in texts {
-        ids.push(stores.checkpoints.resolve(text).await?.id);
+        ids.push(store.resolve(text).await?.id);
     }
-    let report = stores.checkpoints.verify_to_depth(&ids, depth).await?;
+    let report = store.verify_to_depth(&ids, depth).await?;
     output.data(&report, || findings(&report));
     Ok(if report.damage.is_empty() { Exit::Done } else { Exit::Damaged })
 }
 
-async fn heal(workspace: &Path, stores: &Stores, output: Output) -> Result<Exit> {
-    let report = stores.checkpoints.heal(workspace).await?;
+async fn heal(workspace: &Path, store: &CheckpointManager, output: Output) -> Result<Exit> {
+    let report = store.heal(workspace).await?;
     output.data(&report, || {
         let healed = format!(
             "{} damaged before; {} objects stored again\n",
@@ -327,12 +334,12 @@ async fn delete(
     texts: &[String],
     dry_run: bool,
     project: &Project,
-    stores: &Stores,
+    store: &CheckpointManager,
     output: Output,
 ) -> Result<Exit> {
     let mut doomed: Vec<Checkpoint> = Vec::new();
     for text in texts {
-        let found = stores.checkpoints.resolve(text).await?;
+        let found = store.resolve(text).await?;
         if !doomed.iter().any(|known| known.id == found.id) {
             doomed.push(found);
         }
@@ -350,7 +357,7 @@ async fn delete(
         return Ok(Exit::Done);
     }
     let ids: Vec<_> = doomed.iter().map(|checkpoint| checkpoint.id).collect();
-    let report = stores.checkpoints.delete(&ids).await?;
+    let report = store.delete(&ids).await?;
     output.data(&report, || format!("deleted\n{}\n{} bytes came back", names.join("\n"), report.bytes_freed));
     Ok(Exit::Done)
 }
