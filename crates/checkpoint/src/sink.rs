@@ -380,6 +380,9 @@ impl OpenPack {
     fn finish_pack(&mut self, backend: &dyn ObjectBackend, may_inline: bool) -> Result<()> {
         let mut objects = std::mem::take(&mut self.objects);
         let blocks = std::mem::take(&mut self.blocks);
+        // Packs that become one may hold the same object, which several writers have brought: the newest copy counts.
+        objects.sort_unstable_by_key(|object| (object.key, std::cmp::Reverse(object.block)));
+        objects.dedup_by_key(|object| object.key);
         let index_offset = self.len;
         let (digest, tail) = pack::seal(&blocks, &mut objects, index_offset)?;
         let size_bytes = index_offset + tail.len() as u64;
@@ -407,5 +410,33 @@ impl OpenPack {
         self.bytes_stored += size_bytes;
         self.len = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryBackend;
+    use crate::pack::PackIndex;
+
+    #[test]
+    fn an_object_that_two_packs_brought_stands_once_when_they_become_one() {
+        let sink =
+            PackSink::new(Arc::new(MemoryBackend::new()), Chunking::STANDARD, true, Arc::default(), || {
+                Ok(Arc::default())
+            });
+        let key = ObjectKey { digest: Digest::of(b"same"), kind: ObjectKind::Content };
+        for _ in 0..2 {
+            let mut packed = Vec::new();
+            let (block, stored) = pack::pack_block(b"same", true, &mut packed);
+            sink.append(block, stored, &[(key, 0, 4)]).unwrap();
+        }
+        let (written, _) = sink.finish(true).unwrap();
+        let PackRef { entry, inline } = &written.packs[0];
+        let start = usize::try_from(entry.index_offset).unwrap();
+        let tail = inline.as_ref().unwrap()[start..].to_vec();
+        let index = PackIndex::decode(entry.digest, entry.index_offset, tail).unwrap();
+        assert!(index.is_sorted(), "verification would call the pack damaged");
+        assert_eq!(index.find(key).unwrap().map(|found| found.block), Some(1), "the newest copy counts");
     }
 }
