@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use evoseal_regression::Assessment;
+use evoseal_regression::{Assessment, Measurements};
 use evoseal_sandbox::Violation;
 use evoseal_types::{MetricSamples, Objective, TestReport, VersionId};
 use serde::{Deserialize, Serialize};
@@ -100,10 +100,14 @@ pub struct Observations {
 }
 
 /// The input of a [`DecisionPolicy`](crate::DecisionPolicy): the observations and what the detector made of them.
+///
+/// It suffices by itself: the measurements give the judgement again, and request and judgement the decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// What was asked.
     pub request: ValidationRequest,
+    /// What the detector was given: observations, history and baselines; `None` where it was not asked.
+    pub measurements: Option<Measurements>,
     /// What the detector said.
     pub judgement: Judgement,
 }

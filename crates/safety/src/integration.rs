@@ -9,7 +9,7 @@ use evoseal_checkpoint::{
     RetentionPolicy, Source, surplus,
 };
 use evoseal_metrics::MetricStore;
-use evoseal_regression::{Assessment, Detector};
+use evoseal_regression::{Assessment, Detector, Measurements};
 use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackReport, RollbackRequest, Target};
 use evoseal_types::{CheckpointId, Clock, Digest, ErrorClass, MetricName, TestStatus, VersionId};
 use tokio::sync::MutexGuard;
@@ -138,29 +138,20 @@ impl SafetyIntegration {
         Ok(())
     }
 
-    /// Asks the detector, unless harder evidence makes the question pointless.
-    async fn judge(&self, request: &ValidationRequest) -> Result<Judgement> {
+    /// Asks the detector, unless harder evidence makes the question pointless. What it was given, and what it said.
+    async fn judge(&self, request: &ValidationRequest) -> Result<(Option<Measurements>, Judgement)> {
         let observations = &request.observations;
         let hard = !observations.violations.is_empty()
             || !observations.faults.is_empty()
             || observations.test_results.iter().any(|report| report.status != TestStatus::Pass);
         let nothing_measured = observations.metrics.is_empty() && observations.incumbent_metrics.is_empty();
         if hard || nothing_measured || request.current_version_id.is_none() {
-            return Ok(Judgement::NotAsked);
+            return Ok((None, Judgement::NotAsked));
         }
         let baselines = self.baselines().await?;
         let measurements = self.recorded.measurements(request, &baselines).await?;
-        let detector = Arc::clone(&self.detector);
-        match tokio::task::spawn_blocking(move || detector.assess(&measurements)).await {
-            Ok(Ok(assessment)) if is_storable(&assessment) => Ok(Judgement::Assessed(assessment)),
-            Ok(Ok(_)) => {
-                Ok(Judgement::Failed("a finding holds a number that cannot be written down".to_owned()))
-            }
-            Ok(Err(error)) => Ok(Judgement::Failed(error.to_string())),
-            // The same measurements would bring it down again: that must decide, not end every run that meets them.
-            Err(error) if error.is_panic() => Ok(Judgement::Failed("it panicked".to_owned())),
-            Err(_) => Err(Error::Interrupted { action: "regression detection" }),
-        }
+        let judgement = assess(&self.detector, &measurements).await?;
+        Ok((Some(measurements), judgement))
     }
 
     /// Records what was measured. `Some` with the reason if the store refuses it as contradictory, which speaks against
@@ -365,6 +356,19 @@ impl SafetyIntegration {
     }
 }
 
+/// What the detector says about measurements; an error only if it was cut off.
+async fn assess(detector: &Arc<dyn Detector>, measurements: &Measurements) -> Result<Judgement> {
+    let (detector, measurements) = (Arc::clone(detector), measurements.clone());
+    match tokio::task::spawn_blocking(move || detector.assess(&measurements)).await {
+        Ok(Ok(assessment)) if is_storable(&assessment) => Ok(Judgement::Assessed(assessment)),
+        Ok(Ok(_)) => Ok(Judgement::Failed("a finding holds a number that cannot be written down".to_owned())),
+        Ok(Err(error)) => Ok(Judgement::Failed(error.to_string())),
+        // The same measurements would bring it down again: that must decide, not end every run that meets them.
+        Err(error) if error.is_panic() => Ok(Judgement::Failed("it panicked".to_owned())),
+        Err(_) => Err(Error::Interrupted { action: "regression detection" }),
+    }
+}
+
 /// Whether an assessment can be read back once it is written: JSON has no infinities, and a journal that holds one could
 /// not be read any more.
 fn is_storable(assessment: &Assessment) -> bool {
@@ -388,11 +392,11 @@ impl SafetyGate for SafetyIntegration {
     }
 
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {
-        let judgement = match self.refused_measurements(request).await? {
+        let (measurements, judgement) = match self.refused_measurements(request).await? {
             None => self.judge(request).await?,
-            Some(reason) => Judgement::Failed(format!("the measurements were refused: {reason}")),
+            Some(reason) => (None, Judgement::Failed(format!("the measurements were refused: {reason}"))),
         };
-        let evidence = Evidence { request: request.clone(), judgement };
+        let evidence = Evidence { request: request.clone(), measurements, judgement };
         let decision = self.policy.decide(&evidence);
         let json = serde_json::to_vec(&evidence)
             .map_err(|error| Error::Invalid { what: "evidence".to_owned(), reason: error.to_string() })?;

@@ -58,7 +58,8 @@ impl Default for PolicyThresholds {
 /// };
 /// let policy = StandardPolicy::default();
 /// let decide = |request: &ValidationRequest| {
-///     policy.decide(&Evidence { request: request.clone(), judgement: Judgement::NotAsked }).outcome
+///     let (request, measurements, judgement) = (request.clone(), None, Judgement::NotAsked);
+///     policy.decide(&Evidence { request, measurements, judgement }).outcome
 /// };
 /// assert_eq!(decide(&request), Outcome::Reject, "no tests, no trust");
 /// request.observations.test_results = vec![TestReport::from_counts("unit_tests", 3, 0, 0, 0)];
