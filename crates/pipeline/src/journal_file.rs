@@ -5,13 +5,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use evoseal_types::Digest;
+use evoseal_types::checked_line;
 
 use crate::journal::JournalEntry;
 use crate::{Error, Result};
-
-/// Hexadecimal digits of a digest at the start of each line.
-const DIGEST_LEN: usize = 64;
 
 /// Where journal entries go. One process at a time writes, under the workspace's run lock.
 ///
@@ -84,7 +81,7 @@ impl Journal {
         serde_json::from_str::<JournalEntry>(&json)
             .map_err(|error| invalid(format!("it cannot be read back: {error}")))?;
         self.check_identity()?;
-        let line = format!("{} {json}\n", Digest::of(json.as_bytes()));
+        let (line, _) = checked_line::encode(&json);
         let written = self
             .file
             .seek(SeekFrom::Start(self.len_bytes))
@@ -117,7 +114,7 @@ impl Journal {
     }
 }
 
-/// All complete lines, and where the last of them ends.
+/// All whole lines, and where the last of them ends.
 fn read_lines(path: &Path, file: &mut File) -> Result<(Vec<JournalEntry>, u64)> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|source| Error::Io {
@@ -125,25 +122,20 @@ fn read_lines(path: &Path, file: &mut File) -> Result<(Vec<JournalEntry>, u64)> 
         path: path.to_owned(),
         source,
     })?;
-    let complete_len = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (lines, whole_len) = checked_line::whole_lines(&bytes);
     let mut entries = Vec::new();
-    for (number, line) in (1_u64..).zip(bytes[..complete_len].split_inclusive(|byte| *byte == b'\n')) {
-        let entry = parse_line(&line[..line.len() - 1]).map_err(|problem| Error::Damaged {
+    for (number, line) in (1_u64..).zip(lines) {
+        let entry = parse_line(line).map_err(|problem| Error::Damaged {
             path: path.to_owned(),
             problem: format!("line {number}: {problem}"),
         })?;
         entries.push(entry);
     }
-    Ok((entries, complete_len as u64))
+    Ok((entries, whole_len as u64))
 }
 
 /// One line without its end.
 fn parse_line(line: &[u8]) -> std::result::Result<JournalEntry, String> {
-    let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
-    let (digest, json) = text.split_at_checked(DIGEST_LEN).ok_or("it is too short")?;
-    let json = json.strip_prefix(' ').ok_or("there is no space after the digest")?;
-    if Digest::of(json.as_bytes()).to_string() != digest {
-        return Err("its digest does not match".to_owned());
-    }
+    let (_, json) = checked_line::decode(line).map_err(|problem| problem.to_string())?;
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
