@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use evoseal_types::{CheckpointId, Clock, Digest, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
+use crate::audit_chain::AuditHead;
 use crate::{Decision, Error, Result};
 
 /// Something worth remembering for ever.
@@ -168,7 +169,7 @@ forward_audit_log!(Box);
 #[derive(Debug)]
 pub struct MemoryAuditLog {
     clock: Arc<dyn Clock>,
-    records: Mutex<(Vec<AuditRecord>, Option<Digest>)>,
+    records: Mutex<(Vec<AuditRecord>, AuditHead)>,
 }
 
 impl MemoryAuditLog {
@@ -182,9 +183,9 @@ impl MemoryAuditLog {
 impl AuditLog for MemoryAuditLog {
     async fn append(&self, what: AuditEvent) -> Result<AuditRecord> {
         let mut state = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let (records, last) = &mut *state;
-        let record = next_record(records.len() as u64, *last, self.clock.now(), what);
-        *last = Some(record.encode()?.1);
+        let (records, head) = &mut *state;
+        let record = next_record(*head, self.clock.now(), what);
+        *head = AuditHead { count: record.sequence, digest: record.encode()?.1 };
         records.push(record.clone());
         Ok(record)
     }
@@ -204,13 +205,7 @@ pub(crate) fn after(records: &[AuditRecord], sequence: u64) -> &[AuditRecord] {
     &records[usize::try_from(sequence).map_or(records.len(), |skipped| skipped.min(records.len()))..]
 }
 
-/// The record that follows one with the number `sequence` (0 if there is none) and the digest `previous`.
-pub(crate) fn next_record(
-    sequence: u64,
-    previous: Option<Digest>,
-    timestamp: Timestamp,
-    what: AuditEvent,
-) -> AuditRecord {
-    let previous = previous.unwrap_or_else(|| Digest::of(b""));
-    AuditRecord { sequence: sequence + 1, timestamp, previous, what }
+/// The record that follows a log that ends at `head`.
+pub(crate) fn next_record(head: AuditHead, timestamp: Timestamp, what: AuditEvent) -> AuditRecord {
+    AuditRecord { sequence: head.count + 1, timestamp, previous: head.digest, what }
 }

@@ -83,7 +83,9 @@
 //! - A settlement is completed by being repeated; somebody has to remember it until then, as the pipeline's journal does.
 
 mod audit;
+mod audit_chain;
 mod audit_file;
+mod audit_verify;
 mod decision;
 mod error;
 mod evidence;
@@ -98,7 +100,9 @@ mod settings;
 pub mod conformance;
 
 pub use audit::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog};
+pub use audit_chain::{AuditDamage, AuditHead};
 pub use audit_file::FileAuditLog;
+pub use audit_verify::{AuditVerification, RememberedHead};
 pub use decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
 pub use error::{Error, Result};
 pub use evidence::{
