@@ -21,13 +21,20 @@ pub enum AuditEvent {
         /// Its checkpoint.
         checkpoint: CheckpointId,
     },
+    /// The evidence on a version is complete, and about to be decided on.
+    Observed {
+        /// The version.
+        version_id: VersionId,
+        /// The digest of the evidence as JSON: its name in an [`EvidenceStore`](crate::EvidenceStore).
+        evidence: Digest,
+    },
     /// A version was judged.
     Decided {
         /// The version.
         version_id: VersionId,
         /// The version that it was compared with.
         current_version_id: Option<VersionId>,
-        /// The digest of the evidence as JSON, so that a stored copy of it can be checked.
+        /// The digest of the evidence as JSON, so that the decision can be made again.
         evidence: Digest,
         /// What was decided, and why.
         decision: Decision,

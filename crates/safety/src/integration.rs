@@ -9,19 +9,22 @@ use evoseal_checkpoint::{
     RetentionPolicy, Source, surplus,
 };
 use evoseal_metrics::MetricStore;
-use evoseal_regression::{Assessment, Detector, Measurements};
+use evoseal_regression::{Detector, Measurements};
 use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackReport, RollbackRequest, Target};
-use evoseal_types::{CheckpointId, Clock, Digest, ErrorClass, MetricName, TestStatus, VersionId};
+use evoseal_types::{CheckpointId, Clock, ErrorClass, MetricName, TestStatus, VersionId};
 use tokio::sync::MutexGuard;
 
 use crate::audit::{AuditEvent, AuditLog};
+use crate::audit_file::off_thread;
 use crate::decision::{DecisionPolicy, Outcome};
 use crate::evidence::{Evidence, Judgement, ValidationRequest};
+use crate::evidence_store::EvidenceStore;
 use crate::gate::{
     CheckpointStatus, CleanupReport, RegressionStatus, RollbackStatus, SafetyGate, SafetyStatus,
     SafetyValidation, Settlement, SettlementReport, VersionRef,
 };
 use crate::recorded::Recorded;
+use crate::rejudge::assess;
 use crate::remembered::Remembered;
 use crate::{Error, Result, SafetySwitches, StandardPolicy};
 
@@ -36,6 +39,7 @@ pub struct SafetyIntegration {
     rollback: Option<Arc<dyn Rollback>>,
     policy: Arc<dyn DecisionPolicy>,
     audit: Arc<dyn AuditLog>,
+    evidence: Option<Arc<dyn EvidenceStore>>,
     clock: Arc<dyn Clock>,
     remembered: tokio::sync::Mutex<Remembered>,
 }
@@ -66,6 +70,13 @@ impl SafetyIntegrationBuilder {
         self
     }
 
+    /// Sets where the evidence of each decision is kept. Without it the audit log bears the digest of the evidence alone,
+    /// and no decision can be made again.
+    pub fn evidence(mut self, evidence: Arc<dyn EvidenceStore>) -> Self {
+        self.integration.evidence = Some(evidence);
+        self
+    }
+
     /// Finishes.
     pub fn build(self) -> SafetyIntegration {
         self.integration
@@ -90,6 +101,7 @@ impl SafetyIntegration {
                 rollback: None,
                 policy: Arc::new(StandardPolicy::default()),
                 audit,
+                evidence: None,
                 clock,
                 remembered: tokio::sync::Mutex::default(),
             },
@@ -150,8 +162,12 @@ impl SafetyIntegration {
         }
         let baselines = self.baselines().await?;
         let measurements = self.recorded.measurements(request, &baselines).await?;
-        let judgement = assess(&self.detector, &measurements).await?;
-        Ok((Some(measurements), judgement))
+        let detector = Arc::clone(&self.detector);
+        let asked = move || {
+            let judgement = assess(&*detector, &measurements);
+            Ok((Some(measurements), judgement))
+        };
+        off_thread("regression detection", asked).await
     }
 
     /// Records what was measured. `Some` with the reason if the store refuses it as contradictory, which speaks against
@@ -356,25 +372,6 @@ impl SafetyIntegration {
     }
 }
 
-/// What the detector says about measurements; an error only if it was cut off.
-async fn assess(detector: &Arc<dyn Detector>, measurements: &Measurements) -> Result<Judgement> {
-    let (detector, measurements) = (Arc::clone(detector), measurements.clone());
-    match tokio::task::spawn_blocking(move || detector.assess(&measurements)).await {
-        Ok(Ok(assessment)) if is_storable(&assessment) => Ok(Judgement::Assessed(assessment)),
-        Ok(Ok(_)) => Ok(Judgement::Failed("a finding holds a number that cannot be written down".to_owned())),
-        Ok(Err(error)) => Ok(Judgement::Failed(error.to_string())),
-        // The same measurements would bring it down again: that must decide, not end every run that meets them.
-        Err(error) if error.is_panic() => Ok(Judgement::Failed("it panicked".to_owned())),
-        Err(_) => Err(Error::Interrupted { action: "regression detection" }),
-    }
-}
-
-/// Whether an assessment can be read back once it is written: JSON has no infinities, and a journal that holds one could
-/// not be read any more.
-fn is_storable(assessment: &Assessment) -> bool {
-    serde_json::to_vec(assessment).is_ok_and(|json| serde_json::from_slice::<Assessment>(&json).is_ok())
-}
-
 #[async_trait]
 impl SafetyGate for SafetyIntegration {
     async fn create_safety_checkpoint(
@@ -397,13 +394,18 @@ impl SafetyGate for SafetyIntegration {
             Some(reason) => (None, Judgement::Failed(format!("the measurements were refused: {reason}"))),
         };
         let evidence = Evidence { request: request.clone(), measurements, judgement };
+        // Kept before it is named, and named before it is decided on.
+        let digest = match &self.evidence {
+            Some(store) => store.keep(&evidence).await?,
+            None => evidence.digest()?,
+        };
+        let version_id = request.new_version_id.clone();
+        self.log_once(AuditEvent::Observed { version_id, evidence: digest }).await?;
         let decision = self.policy.decide(&evidence);
-        let json = serde_json::to_vec(&evidence)
-            .map_err(|error| Error::Invalid { what: "evidence".to_owned(), reason: error.to_string() })?;
         let event = AuditEvent::Decided {
             version_id: request.new_version_id.clone(),
             current_version_id: request.current_version_id.clone(),
-            evidence: Digest::of(&json),
+            evidence: digest,
             decision: decision.clone(),
         };
         self.log_once(event).await?;

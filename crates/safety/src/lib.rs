@@ -89,10 +89,13 @@ mod audit_verify;
 mod decision;
 mod error;
 mod evidence;
+mod evidence_file;
+mod evidence_store;
 mod gate;
 mod integration;
 mod policy;
 mod recorded;
+mod rejudge;
 mod remembered;
 mod settings;
 
@@ -108,10 +111,13 @@ pub use error::{Error, Result};
 pub use evidence::{
     EvaluationFault, Evidence, FaultKind, Judgement, Observations, Subject, ValidationRequest,
 };
+pub use evidence_file::FileEvidenceStore;
+pub use evidence_store::{EvidenceStore, MemoryEvidenceStore};
 pub use gate::{
     CheckpointStatus, CleanupReport, EvolutionStep, RegressionStatus, RollbackStatus, SafetyGate,
     SafetyGateExt, SafetyStatus, SafetyValidation, Settlement, SettlementReport, StepResult, VersionRef,
 };
 pub use integration::{SafetyIntegration, SafetyIntegrationBuilder};
 pub use policy::{PolicyThresholds, StandardPolicy};
+pub use rejudge::Rejudgement;
 pub use settings::{SafetySettings, SafetySwitches, ValidationSettings};

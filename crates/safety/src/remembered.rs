@@ -40,6 +40,7 @@ impl Remembered {
                 }
                 AuditEvent::Accepted { checkpoint: None, .. }
                 | AuditEvent::CheckpointCreated { .. }
+                | AuditEvent::Observed { .. }
                 | AuditEvent::Decided { .. }
                 | AuditEvent::Overridden { .. }
                 | AuditEvent::CleanedUp { .. } => {}

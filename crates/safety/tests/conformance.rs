@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use evoseal_checkpoint::{CheckpointHandle, NewCheckpoint, Source};
 use evoseal_safety::conformance::safety_gate::GateInPlace;
-use evoseal_safety::conformance::{audit_log, decision_policy, safety_gate};
+use evoseal_safety::conformance::{audit_log, decision_policy, evidence_store, safety_gate};
 use evoseal_safety::{
-    AuditEvent, AuditLog, AuditRecord, CleanupReport, Decision, DecisionPolicy, Evidence, FileAuditLog,
-    Judgement, MemoryAuditLog, Outcome, Result, SafetyGate, SafetyIntegration, SafetyStatus, SafetySwitches,
-    SafetyValidation, Settlement, SettlementReport, StandardPolicy, ValidationRequest,
+    AuditEvent, AuditLog, AuditRecord, CleanupReport, Decision, DecisionPolicy, Error, Evidence,
+    EvidenceStore, FileAuditLog, FileEvidenceStore, Judgement, MemoryAuditLog, MemoryEvidenceStore, Outcome,
+    Result, SafetyGate, SafetyIntegration, SafetyStatus, SafetySwitches, SafetyValidation, Settlement,
+    SettlementReport, StandardPolicy, ValidationRequest,
 };
 use evoseal_testkit::{CopyRollback, FakeCheckpointStore, Faults, MemoryMetrics, ScriptedDetector};
-use evoseal_types::{ManualClock, TestStatus};
+use evoseal_types::{Digest, ManualClock, TestStatus};
 
 mod standard_policy {
     evoseal_safety::decision_policy_conformance!(super::standard_policy);
@@ -27,6 +28,14 @@ mod memory_log {
 
 mod file_log {
     evoseal_safety::audit_log_conformance!(super::file_log);
+}
+
+mod memory_evidence {
+    evoseal_safety::evidence_store_conformance!(super::memory_evidence);
+}
+
+mod file_evidence {
+    evoseal_safety::evidence_store_conformance!(super::file_evidence);
 }
 
 mod integration {
@@ -52,6 +61,15 @@ fn memory_log() -> (Box<dyn AuditLog>, Box<dyn Any>) {
 fn file_log() -> (Box<dyn AuditLog>, Box<dyn Any>) {
     let folder = tempfile::tempdir().unwrap();
     (Box::new(FileAuditLog::new(folder.path().join("audit.jsonl"), clock())), Box::new(folder))
+}
+
+fn memory_evidence() -> (Box<dyn EvidenceStore>, Box<dyn Any>) {
+    (Box::new(MemoryEvidenceStore::default()), Box::new(()))
+}
+
+fn file_evidence() -> (Box<dyn EvidenceStore>, Box<dyn Any>) {
+    let folder = tempfile::tempdir().unwrap();
+    (Box::new(FileEvidenceStore::new(folder.path().join("evidence"))), Box::new(folder))
 }
 
 fn gate(rolls_back: bool) -> GateInPlace {
@@ -247,6 +265,81 @@ fn each_broken_log_is_rejected_by_the_case_for_its_fault() {
             (Box::new(BadLog { fault, inner, lost: Mutex::default() }), Box::new(()))
         };
         assert!(audit_log::run_case(case, &broken).is_err(), "{case} accepts a log that {fault:?}");
+    }
+}
+
+/// A store that gets one thing wrong.
+#[derive(Debug)]
+struct BadEvidence {
+    fault: EvidenceFault,
+    inner: MemoryEvidenceStore,
+    kept: Mutex<Vec<(Digest, Evidence)>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum EvidenceFault {
+    NotEmpty,
+    ForgetsJudgements,
+    RandomNames,
+    KeepsTwice,
+    InventsTheMissing,
+    LosesASecondWriter,
+}
+
+#[async_trait]
+impl EvidenceStore for BadEvidence {
+    async fn keep(&self, evidence: &Evidence) -> Result<Digest> {
+        let digest = self.inner.keep(evidence).await?;
+        let mut kept = self.kept.lock().unwrap();
+        if self.fault == EvidenceFault::LosesASecondWriter && kept.len() == 4 {
+            return Ok(digest);
+        }
+        kept.push((digest, evidence.clone()));
+        Ok(if self.fault == EvidenceFault::RandomNames { Digest::of(b"a name") } else { digest })
+    }
+
+    async fn load(&self, digest: Digest) -> Result<Evidence> {
+        let kept = self.kept.lock().unwrap();
+        let found = kept.iter().find(|(known, _)| *known == digest).map(|(_, evidence)| evidence.clone());
+        match (self.fault, found) {
+            (EvidenceFault::ForgetsJudgements, Some(found)) => {
+                Ok(Evidence { judgement: Judgement::NotAsked, ..found })
+            }
+            (EvidenceFault::InventsTheMissing, None) => Ok(kept[0].1.clone()),
+            (_, found) => found.ok_or(Error::EvidenceMissing { digest }),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Digest>> {
+        let kept = self.kept.lock().unwrap();
+        let mut listed: Vec<Digest> = kept.iter().map(|(digest, _)| *digest).collect();
+        listed.sort_unstable();
+        match self.fault {
+            EvidenceFault::NotEmpty if listed.is_empty() => listed.push(Digest::of(b"")),
+            EvidenceFault::KeepsTwice => {}
+            _ => listed.dedup(),
+        }
+        Ok(listed)
+    }
+}
+
+#[test]
+fn each_broken_evidence_store_is_rejected_by_the_case_for_its_fault() {
+    let pairs = [
+        (EvidenceFault::NotEmpty, "begins_empty"),
+        (EvidenceFault::ForgetsJudgements, "gives_back_what_was_kept"),
+        (EvidenceFault::RandomNames, "names_evidence_by_the_digest_of_its_json"),
+        (EvidenceFault::KeepsTwice, "keeps_the_same_evidence_once"),
+        (EvidenceFault::InventsTheMissing, "says_that_evidence_is_missing"),
+        (EvidenceFault::LosesASecondWriter, "keeps_evidence_of_many_writers"),
+    ];
+    assert_eq!(pairs.len(), evidence_store::CASES.len(), "every case rejects something");
+    for (fault, case) in pairs {
+        let broken = || {
+            let bad = BadEvidence { fault, inner: MemoryEvidenceStore::default(), kept: Mutex::default() };
+            (Box::new(bad) as Box<dyn EvidenceStore>, Box::new(()) as Box<dyn Any>)
+        };
+        assert!(evidence_store::run_case(case, &broken).is_err(), "{case} accepts a store that {fault:?}");
     }
 }
 
