@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use evoseal_checkpoint::{CheckpointStoreExt, NewCheckpoint, RestoreMode, Source};
-use evoseal_safety::{Observations, Outcome, Settlement, SettlementReport, ValidationRequest, VersionRef};
+use evoseal_safety::{
+    Observations, Outcome, ProposalRecord, Settlement, SettlementReport, ValidationRequest, VersionRef,
+};
 use evoseal_sandbox::{Edit, Violation};
 use evoseal_types::{Change, VersionId};
 
@@ -116,6 +118,7 @@ impl EvolutionPipeline {
             Err(error) => (describe(&error), true),
         };
         self.stage_completed(iteration, Stage::Propose, change.clone());
+        self.parts.gate.record_proposal(&proposal_of(&flight, &change, failed)).await?;
         run.record(JournalEntry::Proposed { iteration, change: change.clone(), failed }).await?;
         if failed {
             return self.observe_fault(run, "propose", change).await.map(|()| None);
@@ -385,6 +388,17 @@ impl EvolutionPipeline {
 
     pub(crate) fn stage_completed(&self, iteration: u64, stage: Stage, summary: String) {
         self.emit(EventKind::PipelineStageCompleted { iteration, stage, summary });
+    }
+}
+
+/// What the audit log remembers of a proposal.
+fn proposal_of(flight: &InFlight, change: &str, failed: bool) -> ProposalRecord {
+    ProposalRecord {
+        version_id: version_of(flight.iteration),
+        current_version_id: flight.incumbent.version_id.clone(),
+        began_at: flight.started_at,
+        change: change.to_owned(),
+        failed,
     }
 }
 

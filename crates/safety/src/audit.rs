@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use evoseal_rollback::Initiator;
 use evoseal_types::{CheckpointId, Clock, Digest, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,8 @@ use crate::{Decision, Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum AuditEvent {
+    /// Somebody proposed a change of the accepted version.
+    Proposed(ProposalRecord),
     /// A version was captured.
     CheckpointCreated {
         /// The version.
@@ -48,10 +51,40 @@ pub enum AuditEvent {
     },
     /// The workspace went back to an earlier version.
     RolledBack {
-        /// The version that was left.
-        from: VersionId,
+        /// The version that was left; `None` where a person or a recovery moved the workspace, whatever it held.
+        from: Option<VersionId>,
         /// The checkpoint that the workspace now equals.
         to: CheckpointId,
+        /// Why.
+        reason: String,
+        /// Who wanted it.
+        #[serde(default = "by_the_loop")]
+        initiator: Initiator,
+        /// The number of its record in the history of rollbacks, which has the details.
+        #[serde(default)]
+        rollback: Option<u64>,
+    },
+    /// No target of a rollback could be restored; the workspace was left as it was.
+    RollbackFailed {
+        /// Why it was wanted.
+        reason: String,
+        /// What went wrong.
+        error: String,
+        /// Who wanted it.
+        initiator: Initiator,
+        /// The number of its record in the history of rollbacks.
+        rollback: u64,
+    },
+    /// An accepted version was evaluated once more with fresh samples: only what is confirmed is known to be good.
+    Confirmed {
+        /// The version.
+        version_id: VersionId,
+        /// Its checkpoint, if it has one.
+        checkpoint: Option<CheckpointId>,
+        /// The digest of the evidence.
+        evidence: Digest,
+        /// Whether it held.
+        confirmed: bool,
         /// Why.
         reason: String,
     },
@@ -80,6 +113,26 @@ pub enum AuditEvent {
         /// Which.
         checkpoints: Vec<CheckpointId>,
     },
+}
+
+/// A proposal, as the audit log remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalRecord {
+    /// The version that it will be, if it is captured.
+    pub version_id: VersionId,
+    /// The accepted version that it changes.
+    pub current_version_id: VersionId,
+    /// When the attempt began. It tells proposals apart that bear the same version because the first was given up.
+    pub began_at: Timestamp,
+    /// What the proposer said that it changed, or why it failed.
+    pub change: String,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+/// Whose rollbacks the log held before it said so.
+fn by_the_loop() -> Initiator {
+    Initiator::Automatic
 }
 
 /// One link of the chain.

@@ -10,7 +10,7 @@ use evoseal_rollback::RollbackReport;
 use evoseal_types::{CheckpointId, MetricName, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, Outcome, Result, ValidationRequest};
+use crate::{Decision, Outcome, ProposalRecord, Result, ValidationRequest};
 
 /// A version and the checkpoint that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,6 +184,7 @@ pub struct CleanupReport {
 /// - *Fails closed.* An error of any part is an error here, or a decision against the version; never an acceptance.
 /// - *Judging changes nothing in the workspace.* `validate_version_safety` records the measurements (once for a version)
 ///   and the decision; asked again with the same request it gives the same decision.
+/// - *A proposal is remembered once.* `record_proposal` may be repeated for the same attempt.
 /// - *Settling is idempotent.* `settle` may be repeated after a crash or an error, and then completes what is missing.
 /// - *Clean-up is safe.* It never deletes the checkpoint of a known-good version, the incumbent, its parent, a baseline, or
 ///   a pinned one. A clean-up after a settlement that fails is told in the report; it does not undo the settlement.
@@ -195,6 +196,9 @@ pub trait SafetyGate: fmt::Debug + Send + Sync {
         source: Source,
         details: NewCheckpoint,
     ) -> Result<CheckpointHandle>;
+
+    /// Remembers that a change was proposed, before anything is done about it.
+    async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()>;
 
     /// Judges a version.
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation>;
@@ -329,6 +333,10 @@ macro_rules! forward_safety_gate {
                 details: NewCheckpoint,
             ) -> Result<CheckpointHandle> {
                 (**self).create_safety_checkpoint(source, details).await
+            }
+
+            async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()> {
+                (**self).record_proposal(proposal).await
             }
 
             async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {

@@ -10,11 +10,11 @@ use evoseal_checkpoint::{
 };
 use evoseal_metrics::MetricStore;
 use evoseal_regression::{Detector, Measurements};
-use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackReport, RollbackRequest, Target};
+use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
 use evoseal_types::{CheckpointId, Clock, ErrorClass, MetricName, TestStatus, VersionId};
 use tokio::sync::MutexGuard;
 
-use crate::audit::{AuditEvent, AuditLog};
+use crate::audit::{AuditEvent, AuditLog, ProposalRecord};
 use crate::audit_file::off_thread;
 use crate::decision::{DecisionPolicy, Outcome};
 use crate::evidence::{Evidence, Judgement, ValidationRequest};
@@ -36,9 +36,9 @@ pub struct SafetyIntegration {
     checkpoints: Arc<dyn CheckpointStore>,
     recorded: Recorded,
     detector: Arc<dyn Detector>,
-    rollback: Option<Arc<dyn Rollback>>,
+    pub(crate) rollback: Option<Arc<dyn Rollback>>,
     policy: Arc<dyn DecisionPolicy>,
-    audit: Arc<dyn AuditLog>,
+    pub(crate) audit: Arc<dyn AuditLog>,
     evidence: Option<Arc<dyn EvidenceStore>>,
     clock: Arc<dyn Clock>,
     remembered: tokio::sync::Mutex<Remembered>,
@@ -135,7 +135,7 @@ impl SafetyIntegration {
     }
 
     /// What the audit log says by now.
-    async fn remembered(&self) -> Result<MutexGuard<'_, Remembered>> {
+    pub(crate) async fn remembered(&self) -> Result<MutexGuard<'_, Remembered>> {
         let mut remembered = self.remembered.lock().await;
         remembered.catch_up(self.audit.as_ref()).await?;
         Ok(remembered)
@@ -183,6 +183,7 @@ impl SafetyIntegration {
     /// Makes the new version the incumbent.
     async fn accept(&self, settlement: &Settlement) -> Result<SettlementReport> {
         let VersionRef { version_id, checkpoint } = &settlement.new;
+        self.record_rollbacks().await?;
         self.recorded.store.set_accepted(version_id, true).await?;
         if let (Some(rollback), Some(checkpoint)) = (&self.rollback, checkpoint) {
             rollback.mark_known_good(*checkpoint).await?;
@@ -228,39 +229,16 @@ impl SafetyIntegration {
             reason: settlement.decision.decided_by.to_string(),
             initiator: Initiator::Automatic,
         };
-        let rolled_back = rollback.roll_back(request).await?;
-        let event = AuditEvent::RolledBack { from: version_id.clone(), to: rolled_back.restored, reason };
-        self.audit.append(event).await?;
+        let rolled_back = rollback.roll_back(request).await;
+        // Also a rollback that failed has its record. Its own error says more than one of the log.
+        let recorded = self.record_rollbacks_after(version_id, &reason).await;
+        let rolled_back = rolled_back?;
+        recorded?;
         report
             .actions_taken
             .push(format!("refused {version_id} and rolled back to {}", rolled_back.version_id));
         report.rollback = Some(rolled_back);
         Ok(report)
-    }
-
-    /// The report of this very rollback if the log has it and the workspace still is where it led: a settlement that is
-    /// repeated must not count it twice.
-    async fn rolled_back_already(
-        &self,
-        rollback: &dyn Rollback,
-        from: &VersionId,
-        reason: &str,
-        requested: CheckpointId,
-    ) -> Result<Option<RollbackReport>> {
-        let known = self.remembered().await?.rolled_back.get(from).cloned();
-        let Some((_, restored)) = known.filter(|(known, _)| known == reason) else { return Ok(None) };
-        let Ok((checkpoint, plan)) = rollback.preview(&Target::Checkpoint(restored)).await else {
-            return Ok(None);
-        };
-        Ok(plan.changes.is_empty().then(|| RollbackReport {
-            requested,
-            restored,
-            version_id: checkpoint.details.version_id,
-            saved: None,
-            changes: Vec::new(),
-            tree: plan.tree,
-            attempts: vec![Attempt { checkpoint: restored, error: None }],
-        }))
     }
 
     /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, baselines, the parents of all of these, and
@@ -386,6 +364,10 @@ impl SafetyGate for SafetyIntegration {
         };
         self.audit.append(event).await?;
         Ok(handle)
+    }
+
+    async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()> {
+        self.log_once(AuditEvent::Proposed(proposal.clone())).await
     }
 
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {

@@ -97,12 +97,13 @@ mod policy;
 mod recorded;
 mod rejudge;
 mod remembered;
+mod rolled_back;
 mod settings;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use audit::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog};
+pub use audit::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog, ProposalRecord};
 pub use audit_chain::{AuditDamage, AuditHead};
 pub use audit_file::FileAuditLog;
 pub use audit_verify::{AuditVerification, RememberedHead};

@@ -16,10 +16,23 @@ pub(crate) struct Remembered {
     pub(crate) baselines: BTreeMap<String, (VersionId, CheckpointId)>,
     /// Checkpoints of accepted versions.
     pub(crate) accepted: BTreeSet<CheckpointId>,
-    /// For each version that was left: the latest reason, and the checkpoint that the workspace went back to.
-    pub(crate) rolled_back: BTreeMap<VersionId, (String, CheckpointId)>,
+    /// The record of the latest decision on each version.
+    pub(crate) decided: BTreeMap<VersionId, u64>,
+    /// The rollback with the highest number.
+    pub(crate) last_rollback: Option<RecordedRollback>,
     /// The digest of every event, to see whether one is in the log already.
     events: BTreeSet<Digest>,
+}
+
+/// A rollback that the log has.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordedRollback {
+    /// Its number in the history of rollbacks.
+    pub(crate) number: u64,
+    /// The record.
+    pub(crate) record: u64,
+    /// The version that was left.
+    pub(crate) from: Option<VersionId>,
 }
 
 impl Remembered {
@@ -35,13 +48,22 @@ impl Remembered {
                 AuditEvent::Accepted { checkpoint: Some(checkpoint), .. } => {
                     self.accepted.insert(checkpoint);
                 }
-                AuditEvent::RolledBack { from, to, reason } => {
-                    self.rolled_back.insert(from, (reason, to));
+                AuditEvent::Decided { version_id, .. } => {
+                    self.decided.insert(version_id, record.sequence);
+                }
+                AuditEvent::RolledBack { from, rollback: Some(number), .. } => {
+                    self.last_rollback = Some(RecordedRollback { number, record: record.sequence, from });
+                }
+                AuditEvent::RollbackFailed { rollback: number, .. } => {
+                    self.last_rollback =
+                        Some(RecordedRollback { number, record: record.sequence, from: None });
                 }
                 AuditEvent::Accepted { checkpoint: None, .. }
+                | AuditEvent::Proposed(_)
                 | AuditEvent::CheckpointCreated { .. }
                 | AuditEvent::Observed { .. }
-                | AuditEvent::Decided { .. }
+                | AuditEvent::RolledBack { rollback: None, .. }
+                | AuditEvent::Confirmed { .. }
                 | AuditEvent::Overridden { .. }
                 | AuditEvent::CleanedUp { .. } => {}
             }

@@ -12,8 +12,8 @@ use evoseal_safety::conformance::{audit_log, decision_policy, evidence_store, sa
 use evoseal_safety::{
     AuditEvent, AuditLog, AuditRecord, CleanupReport, Decision, DecisionPolicy, Error, Evidence,
     EvidenceStore, FileAuditLog, FileEvidenceStore, Judgement, MemoryAuditLog, MemoryEvidenceStore, Outcome,
-    Result, SafetyGate, SafetyIntegration, SafetyStatus, SafetySwitches, SafetyValidation, Settlement,
-    SettlementReport, StandardPolicy, ValidationRequest,
+    ProposalRecord, Result, SafetyGate, SafetyIntegration, SafetyStatus, SafetySwitches, SafetyValidation,
+    Settlement, SettlementReport, StandardPolicy, ValidationRequest,
 };
 use evoseal_testkit::{CopyRollback, FakeCheckpointStore, Faults, MemoryMetrics, ScriptedDetector};
 use evoseal_types::{Digest, ManualClock, TestStatus};
@@ -350,11 +350,13 @@ struct BadGate {
     inner: Box<dyn SafetyGate>,
     workspace: std::path::PathBuf,
     settled: Mutex<usize>,
+    recorded: Mutex<Vec<ProposalRecord>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum GateFault {
     FailsOpen,
+    RecordsAProposalOnce,
     TouchesTheWorkspace,
     AcceptsOnlyOnce,
     CountsRollbacksTwice,
@@ -370,6 +372,15 @@ impl SafetyGate for BadGate {
         details: NewCheckpoint,
     ) -> Result<CheckpointHandle> {
         self.inner.create_safety_checkpoint(source, details).await
+    }
+
+    async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()> {
+        let mut recorded = self.recorded.lock().unwrap();
+        if self.fault == GateFault::RecordsAProposalOnce && recorded.contains(proposal) {
+            return Err(Error::Interrupted { action: "the second time" });
+        }
+        recorded.push(proposal.clone());
+        Ok(())
     }
 
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {
@@ -418,6 +429,7 @@ impl SafetyGate for BadGate {
 fn each_broken_gate_is_rejected_by_the_case_for_its_fault() {
     let pairs = [
         (GateFault::FailsOpen, "accepts_tests_that_pass_and_nothing_else"),
+        (GateFault::RecordsAProposalOnce, "records_a_proposal_any_number_of_times"),
         (GateFault::TouchesTheWorkspace, "judges_the_same_again_and_leaves_the_workspace_alone"),
         (GateFault::AcceptsOnlyOnce, "settles_an_acceptance_any_number_of_times"),
         (GateFault::CountsRollbacksTwice, "settles_a_refusal_any_number_of_times"),
@@ -428,7 +440,8 @@ fn each_broken_gate_is_rejected_by_the_case_for_its_fault() {
     for (fault, case) in pairs {
         let broken = || {
             let GateInPlace { gate: inner, workspace, rolls_back, guard } = gate(true);
-            let bad = BadGate { fault, inner, workspace: workspace.clone(), settled: Mutex::default() };
+            let (settled, recorded) = (Mutex::default(), Mutex::default());
+            let bad = BadGate { fault, inner, workspace: workspace.clone(), settled, recorded };
             GateInPlace { gate: Box::new(bad), workspace, rolls_back, guard }
         };
         assert!(safety_gate::run_case(case, &broken).is_err(), "{case} accepts a gate that {fault:?}");

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use evoseal_checkpoint::{NewCheckpoint, Source};
-use evoseal_types::{TestReport, VersionId};
+use evoseal_types::{TestReport, Timestamp, VersionId};
 
 use super::{Verdict, ensure, suite, wrong};
 use crate::{
-    EvolutionStep, Observations, Outcome, SafetyGate, SafetyGateExt, Settlement, ValidationRequest,
-    VersionRef,
+    EvolutionStep, Observations, Outcome, ProposalRecord, SafetyGate, SafetyGateExt, Settlement,
+    ValidationRequest, VersionRef,
 };
 
 /// A gate, the workspace that it rolls back, and what keeps both alive.
@@ -31,6 +31,7 @@ pub type Fixture<'a> = &'a dyn Fn() -> GateInPlace;
 
 suite! { $ safety_gate_conformance safety_gate Fixture<'_>,
     accepts_tests_that_pass_and_nothing_else
+    records_a_proposal_any_number_of_times
     judges_the_same_again_and_leaves_the_workspace_alone
     settles_an_acceptance_any_number_of_times
     settles_a_refusal_any_number_of_times
@@ -115,6 +116,27 @@ pub async fn accepts_tests_that_pass_and_nothing_else(fixture: Fixture<'_>) -> V
         ensure(accepted == validation.is_safe, || "its decision and `is_safe` disagree".to_owned())?;
     }
     Ok(())
+}
+
+/// A proposal is recorded before anything is done about it, and again where the process was killed in between; another
+/// attempt under the same version is another proposal.
+pub async fn records_a_proposal_any_number_of_times(fixture: Fixture<'_>) -> Verdict {
+    let place = fixture();
+    place.write("program")?;
+    let version = |name| VersionId::new(name).map_err(wrong);
+    let first = ProposalRecord {
+        version_id: version("v1")?,
+        current_version_id: version("v0")?,
+        began_at: Timestamp::default(),
+        change: "a larger buffer".to_owned(),
+        failed: false,
+    };
+    let second = ProposalRecord { began_at: Timestamp::from_unix_ns(1), ..first.clone() };
+    for proposal in [&first, &first, &second, &second] {
+        place.gate.record_proposal(proposal).await.map_err(wrong)?;
+    }
+    let text = place.text()?;
+    ensure(text == "program", || format!("it changed the workspace to {text:?}"))
 }
 
 /// The same question has the same answer, and asking touches nothing.
