@@ -124,6 +124,7 @@
 //! - Work of a person in the workspace *during* a run is treated like what a candidate left behind. What is found there after
 //!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone.
 
+mod audit_trail;
 mod cancel;
 mod config;
 mod error;
@@ -143,6 +144,7 @@ mod stop;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use audit_trail::{MissingRecord, missing_from_audit};
 pub use cancel::Cancellation;
 pub use config::EvolutionConfig;
 pub use error::{Error, Result};

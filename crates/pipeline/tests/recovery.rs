@@ -35,6 +35,11 @@ async fn a_process_that_is_killed_at_any_step_goes_on_as_if_it_had_not_been() {
     let total = script.len() as u64;
     let (decisions, program, steps) = undisturbed(&script).await;
     assert!(steps.len() > 150, "{}", steps.len());
+    let consequences = {
+        let scene = Scene::new(script.clone());
+        run_to(&scene, total).await;
+        scene.consequences().await
+    };
     for (at, name) in steps.iter().enumerate() {
         let context = format!("killed at step {at} ({name})");
         let scene = Arc::new(Scene::new(script.clone()));
@@ -50,6 +55,8 @@ async fn a_process_that_is_killed_at_any_step_goes_on_as_if_it_had_not_been() {
         assert_eq!(scene.decisions(), decisions, "{context}");
         assert_eq!(scene.program(), program, "{context}");
         scene.assert_at_incumbent(&context);
+        scene.assert_audited(&context).await;
+        assert_eq!(scene.consequences().await, consequences, "{context}");
         let evaluated = scene.evaluator.calls();
         assert!(evaluated.len() <= 11, "{context}: more than one evaluation was repeated: {evaluated:?}");
         let proposed = scene.proposer.calls();
@@ -78,6 +85,7 @@ async fn an_error_at_any_step_leaves_a_workspace_that_the_next_run_puts_in_order
             assert_eq!(failed, 1, "{context}: {found:?}");
         }
         scene.assert_at_incumbent(&context);
+        scene.assert_audited(&context).await;
         assert!([program.as_str(), "time=90", "time=100"].contains(&scene.program().as_str()), "{context}");
     }
 }

@@ -151,7 +151,10 @@ impl FileAuditLog {
         let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));
         let (count, digest) = text.and_then(|text| text.split_once(' ')).unwrap_or_default();
         if let (Ok(count), Ok(digest)) = (count.parse(), digest.parse()) {
-            return Ok(Some(AuditHead { count, digest }));
+            let head = AuditHead { count, digest };
+            if Some(head.to_string().as_str()) == text {
+                return Ok(Some(head));
+            }
         }
         let problem = "it is not a number and a digest, with which the log ends".to_owned();
         Err(Error::AuditDamaged { path, sequence: 1, problem })

@@ -258,7 +258,7 @@ async fn a_note_that_lags_behind_or_is_empty_is_no_damage_and_one_that_means_not
         assert_eq!(names(&open(&path)).await, ["v1", "v2"]);
         assert_eq!(open(&path).verify(RememberedHead::default()).await.unwrap().damage, None);
     }
-    for wrong in [&b"garbage"[..], b"2 \n", b"\xff\n", &earlier[..earlier.len() - 1]] {
+    for wrong in [&b"garbage"[..], b"2 \n", b"\xff\n", b"+1", &earlier[..earlier.len() - 1]] {
         fs::write(&note, wrong).unwrap();
         assert!(open(&path).records().await.unwrap_err().to_string().contains("audit.head"));
         let damage = open(&path).verify(RememberedHead::default()).await.unwrap().damage.unwrap();
