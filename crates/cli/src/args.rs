@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::audit_args::{AuditCommand, RejudgeArguments};
 use crate::detect_args::{LOOP_SCHEMA, LoopArguments, PlanArguments, SimulateOverTime};
 
 /// The safety layer for programs that change programs.
@@ -72,6 +73,15 @@ pub(crate) enum Command {
     Report(ReportArguments),
     /// Return the workspace to an accepted version.
     Rollback(RollbackArguments),
+    /// Check, list and print the head of the log of everything that was decided and done.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Make every decision again from its evidence, with the present settings or others, and show which would flip.
+    ///
+    /// Without `--set` each decision must come out the same, byte for byte, as long as the settings are what they were: the
+    /// detector judges the kept measurements again, and the policy decides. With `--set` of the policy's keys alone, the
+    /// judgement of then is decided on; a key of the detector asks the detector again.
+    Rejudge(RejudgeArguments),
     /// Capture, list, compare, restore, verify, prune, pin and delete checkpoints.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),

@@ -9,12 +9,12 @@ use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterPro
 use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, CheckpointStore};
 use evoseal_metrics::{MetricStore, MetricsSettings, MetricsTracker};
 use evoseal_pipeline::{
-    Cancellation, ConsecutiveFailures, EvolutionPipeline, Journal, Observer, PipelineParts, Proposer,
-    RunState, TimeLimit,
+    Cancellation, ConsecutiveFailures, EvolutionPipeline, Journal, JournalEntry, Observer, PipelineParts,
+    Proposer, RunState, TimeLimit,
 };
 use evoseal_regression::{RegressionDetector, RegressionSettings};
 use evoseal_rollback::{Rollback, RollbackManager};
-use evoseal_safety::{FileAuditLog, SafetyIntegration, SafetySwitches, StandardPolicy};
+use evoseal_safety::{FileAuditLog, FileEvidenceStore, SafetyIntegration, SafetySwitches, StandardPolicy};
 use evoseal_sandbox::{EditScope, EditSize, EnvironmentPolicy, Guard, LinuxSandbox, ProtectedPaths, Sandbox};
 use evoseal_types::{Clock, SystemClock};
 
@@ -86,14 +86,35 @@ impl Project {
         settings.metrics.join(settings.safety.detector(&settings.validation))
     }
 
-    fn audit_path(&self) -> PathBuf {
-        self.state_directory().join("audit.jsonl")
+    /// The log of what was decided and done.
+    pub(crate) fn audit_log(&self) -> FileAuditLog {
+        FileAuditLog::new(self.state_directory().join("audit.jsonl"), Arc::clone(&self.clock))
+    }
+
+    /// Where the evidence of each decision is kept.
+    pub(crate) fn evidence(&self) -> FileEvidenceStore {
+        FileEvidenceStore::new(self.state_directory().join("evidence"))
+    }
+
+    /// What judges measurements.
+    pub(crate) fn detector(&self) -> Result<RegressionDetector> {
+        Ok(RegressionDetector::new(&self.detector_settings())?)
+    }
+
+    /// What decides.
+    pub(crate) fn policy(&self) -> Result<StandardPolicy> {
+        let settings = &self.loaded.settings;
+        Ok(StandardPolicy::new(settings.safety.policy(&settings.validation))?)
+    }
+
+    /// The entries of the journal. Nothing is written.
+    pub(crate) fn journal(&self) -> Result<Vec<JournalEntry>> {
+        Ok(Journal::read(&EvolutionPipeline::journal_path(&self.state_directory()))?)
     }
 
     /// What the journal says. Nothing is written.
     pub(crate) fn run_state(&self) -> Result<RunState> {
-        let entries = Journal::read(&EvolutionPipeline::journal_path(&self.state_directory()))?;
-        Ok(RunState::replay(&entries))
+        Ok(RunState::replay(&self.journal()?))
     }
 
     /// Whether there is a store at all: before the first run there is nothing to show.
@@ -153,20 +174,17 @@ impl Project {
         metrics: Arc<dyn MetricStore>,
         rollback: Arc<dyn Rollback>,
     ) -> Result<SafetyIntegration> {
-        let settings = &self.loaded.settings;
-        let detector = RegressionDetector::new(&self.detector_settings())?;
-        let audit = FileAuditLog::new(self.audit_path(), Arc::clone(&self.clock));
-        let policy = StandardPolicy::new(settings.safety.policy(&settings.validation))?;
         let builder = SafetyIntegration::builder(
             checkpoints,
             metrics,
-            Arc::new(detector),
-            Arc::new(audit),
+            Arc::new(self.detector()?),
+            Arc::new(self.audit_log()),
             Arc::clone(&self.clock),
         );
         Ok(builder
-            .switches(SafetySwitches::from(&settings.safety))
-            .policy(Arc::new(policy))
+            .switches(SafetySwitches::from(&self.loaded.settings.safety))
+            .policy(Arc::new(self.policy()?))
+            .evidence(Arc::new(self.evidence()))
             .rollback(rollback)
             .build())
     }
@@ -178,8 +196,12 @@ impl Project {
             evoseal_sandbox::ENVIRONMENT_DEFAULT.iter().copied().chain(extra.iter().map(String::as_str));
         let environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         let environment = EnvironmentPolicy::new(allowed)?.build(&environment);
-        let hidden =
-            vec![self.checkpoint_directory(), self.metrics_path(), self.state_directory().join("rollback")];
+        let hidden = vec![
+            self.checkpoint_directory(),
+            self.metrics_path(),
+            self.state_directory().join("rollback"),
+            self.evidence().folder().to_owned(),
+        ];
         Ok(Launcher::new(sandbox).with_environment(environment).with_hidden(hidden))
     }
 

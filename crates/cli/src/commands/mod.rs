@@ -1,5 +1,6 @@
 //! One module per command.
 
+mod audit;
 mod baseline;
 mod checkpoint;
 mod config;
@@ -12,6 +13,7 @@ mod history;
 mod init;
 mod metrics;
 mod prune;
+mod rejudge;
 mod report;
 mod rollback;
 mod run;
@@ -40,6 +42,8 @@ pub(crate) async fn run(arguments: &Arguments, output: Output) -> Result<Exit> {
         Command::Diff(diff) => diff::run(diff, &project()?, output).await,
         Command::Report(report) => report::run(report, &project()?, output).await,
         Command::Rollback(rollback) => rollback::run(rollback, &project()?, output).await,
+        Command::Audit(audit) => audit::run(audit, &project()?, output).await,
+        Command::Rejudge(rejudge) => rejudge::run(rejudge, &project()?, output).await,
         Command::Checkpoint(checkpoint) => checkpoint::run(checkpoint, &project()?, output).await,
         Command::Baseline(baseline) => baseline::run(baseline, &project()?, output).await,
         Command::Metrics(metrics) => metrics::run(metrics, &project()?, output).await,

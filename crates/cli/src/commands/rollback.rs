@@ -30,7 +30,11 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
     let _lock = RunLock::acquire(&project.state_directory())?;
     let request =
         RollbackRequest { target, reason: arguments.reason.clone(), initiator: Initiator::Person(person()) };
-    let report = stores.rollback.roll_back(request).await?;
+    let report = stores.rollback.roll_back(request).await;
+    // Also one that failed has its record; its own error says more than one of the log.
+    let recorded = stores.gate.record_rollbacks().await;
+    let report = report?;
+    recorded?;
     output.data(&report, || {
         let mut lines =
             vec![format!("the workspace is at {} ({})", report.version_id, report.restored.short())];
