@@ -7,6 +7,7 @@
 //!
 //! Tables go to standard output, and with `--json FILE` the same figures to a file.
 
+mod audit;
 mod ci;
 mod edges;
 mod examples;
@@ -86,6 +87,8 @@ enum Task {
     Soak(proof::Options),
     /// Feeds mutated stores and records to every decoder: `fuzz --seconds N`.
     Fuzz(proof::Options),
+    /// Checks the chain of an audit log with code that shares nothing with evoseal's own.
+    Audit(audit::Options),
     /// Runs every example of every crate; each checks itself and ends with an error if it fails.
     Examples,
     /// Compares the dependencies between the crates with the allowed ones.
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
         Task::Evil(options) => proof::proof("evil", options),
         Task::Soak(options) => proof::proof("soak", options),
         Task::Fuzz(options) => proof::proof("fuzz", options),
+        Task::Audit(options) => audit::run(&options).map(|report| print(&report)).map_err(task::Failure),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
     };
