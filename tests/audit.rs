@@ -11,7 +11,6 @@ use evoseal_tests::Project;
 use serde_json::Value;
 
 #[path = "../xtask/src/audit.rs"]
-#[allow(dead_code, reason = "what `cargo xtask audit` reads and prints is not needed here")]
 mod independent;
 
 /// Accepted, rolled back for a failing test, rejected for its cost, accepted, failed.
@@ -119,6 +118,29 @@ fn both_checkers_find_nothing_in_the_log_of_a_real_run() {
     for kind in kinds {
         assert!(text.contains(&format!("\"event\":\"{kind}\"")), "there is no {kind} in the log");
     }
+}
+
+#[test]
+fn the_other_checker_reads_the_log_and_what_stands_beside_it() {
+    let real = Log::real();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let run = |head: Option<String>| {
+        independent::run(&independent::Options { file: file.clone(), head, count: None })
+    };
+    assert!(run(None).unwrap_err().contains("cannot read"));
+    fs::write(&file, &real.bytes).unwrap();
+    let RememberedHead { count, digest } = real.head();
+    let (count, head) = (count.unwrap(), digest.unwrap().to_string());
+    assert_eq!(run(Some(head.clone())), Ok(format!("{count} records, head {head}\n")));
+    assert!(
+        run(Some("ab".repeat(32))).unwrap_err().contains(&format!("record {}: no record has", count + 1))
+    );
+    fs::write(file.with_extension("head"), format!("{} {head}\n", count + 1)).unwrap();
+    assert!(run(None).unwrap_err().contains(&format!("record {}: there were", count + 1)));
+    fs::remove_file(file.with_extension("head")).unwrap();
+    fs::write(&file, [&real.bytes[..], b"cut off"].concat()).unwrap();
+    assert!(run(None).unwrap().ends_with("; 7 bytes of an append that was cut off\n"));
 }
 
 #[test]

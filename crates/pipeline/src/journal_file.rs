@@ -139,3 +139,35 @@ fn parse_line(line: &[u8]) -> std::result::Result<JournalEntry, String> {
     let (_, json) = checked_line::decode(line).map_err(|problem| problem.to_string())?;
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use evoseal_types::{Digest, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_the_format_page_and_a_torn_end_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let entry = |iterations| JournalEntry::RunStarted { at: Timestamp::default(), iterations, seed: 7 };
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.append(&entry(3)).unwrap();
+        let json = r#"{"phase":"run_started","at":"1970-01-01T00:00:00Z","iterations":3,"seed":7}"#;
+        let first = format!("{} {json}\n", Digest::of(json.as_bytes()));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        journal.append(&entry(4)).unwrap();
+        drop(journal);
+        // Some blocks of the second line never reached storage.
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[first.len() + 10..first.len() + 90].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), [entry(3)]);
+        assert_eq!(Journal::open(&path).unwrap().1, [entry(3)]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        // In the middle that is damage.
+        bytes[10] = 0;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(Journal::open(&path).is_err());
+    }
+}

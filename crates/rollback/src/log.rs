@@ -263,6 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_are_those_of_the_format_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        log.append(|_| "one").unwrap();
+        let checksum = evoseal_types::Digest::of(b"1 \"one\"");
+        let expected = format!("test-log 1\n{checksum} 1 \"one\"\n");
+        assert_eq!(std::fs::read_to_string(&log.path).unwrap(), expected);
+    }
+
+    #[test]
     fn a_torn_last_line_is_dropped_and_overwritten_wherever_it_was_cut() {
         let folder = tempfile::tempdir().unwrap();
         let log = log(folder.path());

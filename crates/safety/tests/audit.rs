@@ -8,8 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use evoseal_rollback::Initiator;
 use evoseal_safety::{AuditDamage, AuditEvent, AuditHead, AuditLog, Error, FileAuditLog, RememberedHead};
-use evoseal_types::{Digest, ManualClock};
+use evoseal_types::{CheckpointId, Digest, ManualClock};
 use support::version;
 
 fn open(path: &Path) -> FileAuditLog {
@@ -324,4 +325,34 @@ async fn garbage_and_a_log_of_another_layout_are_damage_and_an_empty_file_is_an_
         assert_eq!((report.head, report.records), (AuditHead::default(), Vec::new()));
         assert_eq!(report.damage.map(|damage| damage.record), Some(1));
     }
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_record_are_those_of_the_format_page() {
+    let (_folder, path) = filled(&["v1"]).await;
+    let empty = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+    let what = r#"{"event":"accepted","version_id":"v1","checkpoint":null}"#;
+    let json =
+        format!(r#"{{"sequence":1,"timestamp":"1970-01-01T00:00:00Z","previous":"{empty}","what":{what}}}"#);
+    let digest = Digest::of(json.as_bytes());
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{digest} {json}\n"));
+    assert_eq!(fs::read_to_string(path.with_extension("head")).unwrap(), format!("1 {digest}\n"));
+}
+
+#[tokio::test]
+async fn a_rollback_from_before_the_log_said_who_wanted_it_can_be_read() {
+    let (_folder, path) = filled(&[]).await;
+    let (empty, to) = (Digest::of(b""), Digest::of(b"to"));
+    let what = format!(r#"{{"event":"rolled_back","from":"v2","to":"{to}","reason":"regression"}}"#);
+    let json =
+        format!(r#"{{"sequence":1,"timestamp":"1970-01-01T00:00:00Z","previous":"{empty}","what":{what}}}"#);
+    fs::write(&path, format!("{} {json}\n", Digest::of(json.as_bytes()))).unwrap();
+    let expected = AuditEvent::RolledBack {
+        from: Some(version("v2")),
+        to: CheckpointId::new(to),
+        reason: "regression".to_owned(),
+        initiator: Initiator::Automatic,
+        rollback: None,
+    };
+    assert_eq!(open(&path).records().await.unwrap()[0].what, expected);
 }
