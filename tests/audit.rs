@@ -226,6 +226,27 @@ fn a_log_that_is_forged_as_a_whole_is_found_by_what_stands_elsewhere_alone() {
 }
 
 #[test]
+fn a_record_that_was_written_anew_is_found_by_the_one_that_follows_it() {
+    let real = Log::real();
+    let lines = real.lines();
+    for place in 0..lines.len() {
+        let mut record: Value = serde_json::from_slice(&lines[place][65..]).unwrap();
+        record["timestamp"] = Value::from("2001-02-03T04:05:06Z");
+        let json = record.to_string();
+        let rewritten = format!("{} {json}\n", blake3::hash(json.as_bytes()).to_hex());
+        let mut lines = lines.clone();
+        lines[place] = rewritten.as_bytes();
+        let (bytes, context) = (lines.concat(), format!("record {} written anew", place + 1));
+        let has_next = place + 1 < lines.len();
+        assert_eq!(found_out(&bytes, &context), [has_next, true, true], "{context}");
+        if has_next {
+            let nothing = RememberedHead::default();
+            assert_eq!(ours(&bytes, nothing, b""), Err(place as u64 + 2), "{context}");
+        }
+    }
+}
+
+#[test]
 fn both_read_the_note_alike() {
     let real = Log::real();
     let nothing = RememberedHead::default();
@@ -420,8 +441,12 @@ fn decisions_come_out_the_same_again_and_other_thresholds_show_what_would_flip()
     let set = ["rejudge", "--set", "metrics.thresholds.cost={ threshold = 0.5, direction = \"increase\" }"];
     project.evoseal(&set).run().expect(1);
 
-    // A change of the file is found without being told.
-    project.add_settings("[safety.regression]\nregression_threshold = 0.5\n");
+    // A change of the file is found without being told, also where every outcome stays.
+    project.add_settings("[safety.regression]\nregression_threshold = 0.11\n");
+    let report = project.evoseal(&["rejudge", "--json"]).run().expect(1).json();
+    assert_eq!(report["flips"], 0, "{report}");
+    assert_ne!(report["changed"], 0, "{report}");
+    project.configure("regression_threshold = 0.11", "regression_threshold = 0.5");
     let text = project.evoseal(&["rejudge"]).run().expect(1).stdout;
     assert!(text.contains("1 would flip"), "{text}");
 

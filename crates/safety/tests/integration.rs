@@ -631,6 +631,15 @@ fn kind_of(event: &AuditEvent) -> String {
 }
 
 #[tokio::test]
+async fn an_acceptance_too_brings_the_log_up_to_date_with_the_rollbacks() {
+    let scene = Scene::new();
+    let v1 = scene.accepted("v1", None).await;
+    scene.rollback.roll_back(by_person(v1.checkpoint.unwrap())).await.unwrap();
+    scene.accepted("v2", v1.checkpoint).await;
+    assert_eq!(recorded_rollbacks(&scene).await, [(Some(1), None)]);
+}
+
+#[tokio::test]
 async fn a_rollback_before_a_decision_does_not_count_as_what_the_decision_asks_for() {
     let scene = Scene::new();
     let settlement = refusal(&scene).await;
@@ -639,8 +648,17 @@ async fn a_rollback_before_a_decision_does_not_count_as_what_the_decision_asks_f
     let request = request(Some("v1"), "v3", 20.0);
     let decision = scene.gate.validate_version_safety(&request).await.unwrap().decision;
     let new = VersionRef { version_id: version("v3"), checkpoint: None };
+    scene.gate.settle(&Settlement { new, decision, ..settlement.clone() }).await.unwrap();
+    // Neither does one by a person, who left no version that has a name.
+    let target = settlement.current.as_ref().unwrap().checkpoint.unwrap();
+    scene.rollback.roll_back(by_person(target)).await.unwrap();
+    scene.gate.record_rollbacks().await.unwrap();
+    let request = self::request(Some("v1"), "v4", 20.0);
+    let decision = scene.gate.validate_version_safety(&request).await.unwrap().decision;
+    let new = VersionRef { version_id: version("v4"), checkpoint: None };
     scene.gate.settle(&Settlement { new, decision, ..settlement }).await.unwrap();
-    let expected = [(Some(1), Some("v2".to_owned())), (Some(2), Some("v3".to_owned()))];
+    let left = |number, from: Option<&str>| (Some(number), from.map(str::to_owned));
+    let expected = [left(1, Some("v2")), left(2, Some("v3")), left(3, None), left(4, Some("v4"))];
     assert_eq!(recorded_rollbacks(&scene).await, expected);
 }
 
