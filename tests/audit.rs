@@ -395,6 +395,18 @@ fn a_run_whose_log_shrinks_under_it_ends_with_the_code_for_damage() {
 }
 
 #[test]
+fn an_agent_that_writes_to_the_log_is_kept_out_of_it_or_found_out() {
+    let project = Project::new(
+        "echo 90 > cost.txt; cat .evoseal/audit.jsonl > seen.marker
+        echo '{}' >> .evoseal/audit.jsonl; echo '0 ab' > .evoseal/audit.head; rm -rf .evoseal/evidence; true",
+    );
+    let run = project.evoseal(&["run", "-n", "1"]).run();
+    let kept_out = project.read("seen.marker").is_empty();
+    assert_eq!(run.code, Some(if kept_out { 0 } else { 4 }), "{run:?}");
+    project.evoseal(&["audit", "verify"]).run().expect(if kept_out { 0 } else { 4 });
+}
+
+#[test]
 fn before_the_first_run_the_log_is_empty_and_whole() {
     let project = Project::new("true");
     let verified = project.evoseal(&["audit", "verify", "--json"]).run().expect(0).json();

@@ -201,6 +201,8 @@ impl Project {
             self.metrics_path(),
             self.state_directory().join("rollback"),
             self.evidence().folder().to_owned(),
+            self.audit_log().path().to_owned(),
+            self.audit_log().head_path(),
         ];
         Ok(Launcher::new(sandbox).with_environment(environment).with_hidden(hidden))
     }

@@ -125,8 +125,8 @@ impl FileAuditLog {
         Ok(())
     }
 
-    /// Where it is written where the log ends.
-    fn head_path(&self) -> PathBuf {
+    /// The file beside the log that says where it ends.
+    pub fn head_path(&self) -> PathBuf {
         self.path.with_extension("head")
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use evoseal_pipeline::missing_from_audit;
+use evoseal_pipeline::{JournalEntry, missing_from_audit};
 use evoseal_rollback::{Rollback, RollbackRecord};
 use evoseal_safety::{
     AuditDamage, AuditEvent, AuditHead, AuditRecord, AuditVerification, EvidenceStore, RememberedHead,
@@ -46,6 +46,8 @@ struct Report {
 }
 
 async fn verify(remembered: RememberedHead, project: &Project, output: Output) -> Result<Exit> {
+    // The journal first: while a run goes on, what it speaks of is in a log that is read later.
+    let journal = project.journal();
     let verified = project.audit_log().verify(remembered).await?;
     let mut report = Report {
         ok: true,
@@ -62,7 +64,7 @@ async fn verify(remembered: RememberedHead, project: &Project, output: Output) -
             .notes
             .push(format!("{bytes} bytes behind the last record: an append that was cut off, to be dropped"));
     }
-    check_journal(&verified, project, &mut report);
+    check_journal(&verified, journal, &mut report);
     check_evidence(&verified.records, project, &mut report).await?;
     check_rollbacks(&verified.records, project, &mut report).await;
     report.ok = report.damage.is_none() && report.problems.is_empty();
@@ -86,8 +88,8 @@ fn text_of(report: &Report) -> String {
 }
 
 /// What the journal speaks of. A damaged log has what its journal speaks of nowhere: that would only be said again.
-fn check_journal(verified: &AuditVerification, project: &Project, report: &mut Report) {
-    match project.journal() {
+fn check_journal(verified: &AuditVerification, journal: Result<Vec<JournalEntry>>, report: &mut Report) {
+    match journal {
         Ok(_) if verified.damage.is_some() => {}
         Ok(entries) => {
             let missing = missing_from_audit(&entries, &verified.records).into_iter();
