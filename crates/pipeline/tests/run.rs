@@ -19,7 +19,7 @@ use evoseal_safety::Rule;
 use evoseal_testkit::Step;
 use support::{Scene, every_kind, iterations};
 
-use IterationOutcome::{Accepted, Error as Failed, Rejected, RolledBack};
+use IterationOutcome::{Accepted, Error as Failed, Rejected, RolledBack, Tampered};
 
 #[tokio::test]
 async fn every_kind_of_iteration_ends_as_it_should_and_at_the_accepted_version() {
@@ -28,7 +28,7 @@ async fn every_kind_of_iteration_ends_as_it_should_and_at_the_accepted_version()
     let outcomes: Vec<IterationOutcome> = report.results.iter().map(|result| result.outcome).collect();
     let expected = [
         Accepted, RolledBack, RolledBack, Failed, Failed, Accepted, RolledBack, Failed, RolledBack,
-        RolledBack, Rejected, Accepted,
+        Tampered, Rejected, Accepted,
     ];
     assert_eq!(outcomes, expected, "{:#?}", scene.decisions());
     assert_eq!(report.stop_reason, StopReason::Completed);

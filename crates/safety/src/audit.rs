@@ -38,6 +38,13 @@ pub enum AuditEvent {
         /// Its checkpoint, if it has one.
         checkpoint: Option<CheckpointId>,
     },
+    /// A candidate that the evidence did not decide is kept for a person to look at.
+    Held {
+        /// The version.
+        version_id: VersionId,
+        /// Its checkpoint.
+        checkpoint: CheckpointId,
+    },
     /// The workspace went back to an earlier version.
     RolledBack {
         /// The version that was left.

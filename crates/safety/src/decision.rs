@@ -5,20 +5,24 @@ use std::fmt;
 use evoseal_types::{MetricName, Severity};
 use serde::{Deserialize, Serialize};
 
-use crate::Evidence;
+use crate::{Evidence, TestChanges};
 
-/// What to do with a candidate.
+/// What to do with a candidate, the mildest first: where several reasons speak, the harshest wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It becomes the incumbent.
     Accept,
-    /// The evidence does not decide; the candidate does not become the incumbent.
+    /// The evidence does not decide; the candidate does not become the incumbent. It is kept, for a person to look at.
     Inconclusive,
+    /// The evaluation could not be made, which says nothing about the candidate; it does not become the incumbent.
+    Error,
     /// It does not become the incumbent.
     Reject,
     /// It must not stay in the workspace.
     RollBack,
+    /// It touched what judges it, so that nothing that was observed of it counts; it must not stay in the workspace.
+    Tampered,
 }
 
 impl fmt::Display for Outcome {
@@ -26,8 +30,10 @@ impl fmt::Display for Outcome {
         f.pad(match self {
             Self::Accept => "accept",
             Self::Inconclusive => "inconclusive",
+            Self::Error => "error",
             Self::Reject => "reject",
             Self::RollBack => "roll back",
+            Self::Tampered => "tampered",
         })
     }
 }
@@ -108,10 +114,15 @@ pub struct Reason {
 ///
 /// `score = clamp(test_pass_rate * max(0, 1 - sum of penalties), 0, 1)`, where a regression costs 0.4 if critical, 0.2 if
 /// high, 0.1 if medium and 0.05 if low. A version without a single test that ran has a pass rate of 0.
+///
+/// Where nothing that was observed counts there is no score: it is 0 then, and `no_data` says why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SafetyScore {
     /// The result, 0 to 1.
     pub score: f64,
+    /// Why there is no score, in a few words; `None` where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_data: Option<String>,
     /// Passed tests over tests that ran, 0 to 1.
     pub test_pass_rate: f64,
     /// One term per regression, in the order of the assessment.
@@ -140,6 +151,9 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
     /// The safety score.
     pub safety_score: SafetyScore,
+    /// The tests by name that the candidate lost against the incumbent, all of them.
+    #[serde(default, skip_serializing_if = "TestChanges::is_empty")]
+    pub test_changes: TestChanges,
     /// How sure it is that the objective improved, 0 to 100 (50: no sign either way); `None` without an objective or an
     /// assessment.
     pub improvement_score: Option<f64>,

@@ -293,14 +293,16 @@ impl SafetyValidation {
         let recommendation = match decision.outcome {
             Outcome::Accept => "the version can be accepted",
             Outcome::Inconclusive => "measure more, or let a person decide",
+            Outcome::Error => "look at what kept it from being evaluated, and evaluate it again",
             Outcome::Reject => "keep the accepted version",
             Outcome::RollBack => "roll back to the accepted version",
+            Outcome::Tampered => "roll back to the accepted version; nothing that was observed counts",
         };
         Self {
             is_safe: decision.outcome == Outcome::Accept,
             test_passed,
             regression_detected,
-            rollback_recommended: decision.outcome == Outcome::RollBack,
+            rollback_recommended: matches!(decision.outcome, Outcome::RollBack | Outcome::Tampered),
             safety_score: decision.safety_score.score,
             issues: objections.map(|reason| reason.message.clone()).collect(),
             recommendations: vec![recommendation.to_owned()],

@@ -25,6 +25,9 @@ use crate::recorded::Recorded;
 use crate::remembered::Remembered;
 use crate::{Error, Result, SafetySwitches, StandardPolicy};
 
+/// How many held candidates a clean-up leaves alone, the newest ones: a run that decides little must not fill the disk.
+const HELD_MAX: usize = 20;
+
 /// Coordinates the checkpoint store, the metric store, the detector, the policy, the audit log and, where there is a
 /// workspace, the rollback (the published name for this part).
 #[derive(Debug)]
@@ -188,9 +191,13 @@ impl SafetyIntegration {
 
     /// Keeps the accepted version, and returns the workspace to it.
     async fn refuse(&self, settlement: &Settlement) -> Result<SettlementReport> {
-        let VersionRef { version_id, .. } = &settlement.new;
+        let VersionRef { version_id, checkpoint } = &settlement.new;
         let mut report =
             SettlementReport { version_accepted: false, rollback: None, actions_taken: Vec::new() };
+        if let (Outcome::Inconclusive, Some(checkpoint)) = (settlement.decision.outcome, *checkpoint) {
+            self.log_once(AuditEvent::Held { version_id: version_id.clone(), checkpoint }).await?;
+            report.actions_taken.push(format!("holding {version_id} as {}", checkpoint.short()));
+        }
         let target = settlement.current.as_ref().and_then(|current| current.checkpoint);
         let (rollback, target) = match (settlement.auto_rollback, &self.rollback, target) {
             (true, Some(rollback), Some(target)) => (rollback, target),
@@ -256,7 +263,7 @@ impl SafetyIntegration {
         }))
     }
 
-    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, baselines, the parents of all of these, and
+    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, the newest held ones, baselines, the parents of all of these, and
     /// the newest, which may be a candidate that is being judged right now.
     async fn protected(
         &self,
@@ -268,6 +275,7 @@ impl SafetyIntegration {
             let remembered = self.remembered().await?;
             protected.extend(remembered.baselines.values().map(|(_, checkpoint)| *checkpoint));
             protected.extend(&remembered.accepted);
+            protected.extend(remembered.held.iter().rev().take(HELD_MAX));
         }
         if let Some(rollback) = &self.rollback {
             protected.extend(rollback.known_good().await?);
@@ -388,9 +396,13 @@ impl SafetyGate for SafetyIntegration {
     }
 
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {
-        let judgement = match self.refused_measurements(request).await? {
-            None => self.judge(request).await?,
-            Some(reason) => Judgement::Failed(format!("the measurements were refused: {reason}")),
+        // Measurements of a candidate that touched what judges it are no data: they are neither recorded nor judged.
+        let judgement = if request.observations.is_tampered() {
+            Judgement::NotAsked
+        } else if let Some(reason) = self.refused_measurements(request).await? {
+            Judgement::Failed(format!("the measurements were refused: {reason}"))
+        } else {
+            self.judge(request).await?
         };
         let evidence = Evidence { request: request.clone(), judgement };
         let decision = self.policy.decide(&evidence);

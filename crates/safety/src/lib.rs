@@ -89,6 +89,7 @@ mod error;
 mod evidence;
 mod gate;
 mod integration;
+mod inventory;
 mod policy;
 mod recorded;
 mod remembered;
@@ -109,5 +110,6 @@ pub use gate::{
     SafetyGateExt, SafetyStatus, SafetyValidation, Settlement, SettlementReport, StepResult, VersionRef,
 };
 pub use integration::{SafetyIntegration, SafetyIntegrationBuilder};
+pub use inventory::{FewerTests, Lost, LostTest, NamedTest, TestChanges};
 pub use policy::{PolicyThresholds, StandardPolicy};
-pub use settings::{SafetySettings, SafetySwitches, ValidationSettings};
+pub use settings::{OnInconclusive, SafetySettings, SafetySwitches, ValidationSettings};

@@ -8,8 +8,12 @@ use evoseal_types::{MetricName, MetricSamples, Objective, Severity, TestReport, 
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
-use crate::evidence::{Evidence, FaultKind, Judgement, Observations, Subject};
-use crate::{Error, Result};
+use crate::evidence::{EvaluationFault, Evidence, FaultKind, Judgement, Observations, Subject};
+use crate::inventory::{TestChanges, tests_run};
+use crate::{Error, OnInconclusive, Result};
+
+/// How many tests a sentence names; a decision lists all that were lost beside it.
+const TESTS_NAMED_MAX: usize = 3;
 
 /// The thresholds of [`StandardPolicy`], checked.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,6 +28,9 @@ pub struct PolicyThresholds {
     pub require_improvement: bool,
     /// How sure the improvement must be, 0 to 100, besides the verdict.
     pub min_improvement_score: f64,
+    /// What becomes of a version that the evidence does not decide: with `reject` it is rejected, else it is inconclusive.
+    #[serde(default)]
+    pub on_inconclusive: OnInconclusive,
 }
 
 impl Default for PolicyThresholds {
@@ -34,11 +41,17 @@ impl Default for PolicyThresholds {
             rollback_severity: Severity::Critical,
             require_improvement: true,
             min_improvement_score: 70.0,
+            on_inconclusive: OnInconclusive::default(),
         }
     }
 }
 
 /// Decides by the rules in the order of [`Rule`]; the harshest outcome wins and every objection is listed.
+///
+/// A version that touched what judges it (a protected path, or tests that passed before and are gone although the rest
+/// passes) is [`Outcome::Tampered`]: what was observed of it does not count, in its favour or against it, and there is no score.
+/// Where the surroundings kept the evaluation from being made and nothing else speaks against the version, it is
+/// [`Outcome::Error`], without a score either.
 ///
 /// A metric counts as no worse when its verdict is improved or equivalent, or when the harmful end of its interval lies
 /// within the threshold: how good it might be does not have to be known. Where the objective is set and improvement is
@@ -100,16 +113,24 @@ impl StandardPolicy {
 
 impl DecisionPolicy for StandardPolicy {
     fn decide(&self, evidence: &Evidence) -> Decision {
-        let safety_score = safety_score(evidence);
-        let improvement = objective_finding(evidence).map(improvement_score);
         let mut reasons = Vec::new();
         edit_reasons(evidence, &mut reasons);
         fault_reasons(evidence, &mut reasons);
-        test_reasons(evidence, &mut reasons);
+        let test_changes = test_reasons(evidence, &mut reasons);
         let hard_evidence = !reasons.is_empty();
-        self.measurement_reasons(evidence, hard_evidence, &mut reasons);
+        let tampered = reasons.iter().any(|reason| reason.outcome == Outcome::Tampered);
+        let improvement = objective_finding(evidence).filter(|_| !tampered).map(improvement_score);
+        if !tampered {
+            self.measurement_reasons(evidence, hard_evidence, &mut reasons);
+            self.improvement_reasons(evidence, hard_evidence, improvement, &mut reasons);
+        }
+        let safety_score = safety_score(evidence, no_data(evidence, &reasons));
         self.score_reasons(&safety_score, &mut reasons);
-        self.improvement_reasons(evidence, hard_evidence, improvement, &mut reasons);
+        if self.thresholds.on_inconclusive == OnInconclusive::Reject {
+            for reason in reasons.iter_mut().filter(|reason| reason.outcome == Outcome::Inconclusive) {
+                reason.outcome = Outcome::Reject;
+            }
+        }
         if reasons.iter().all(|reason| reason.outcome == Outcome::Accept) {
             let message = "all tests pass and no metric is measurably worse".to_owned();
             reasons.push(Reason { rule: Rule::NoObjection, outcome: Outcome::Accept, message });
@@ -120,7 +141,7 @@ impl DecisionPolicy for StandardPolicy {
         let first = reasons.iter().find(|reason| reason.outcome == outcome);
         let decided_by = if outcome == Outcome::Accept { decided_by } else { first };
         let decided_by = decided_by.map_or(Rule::NoObjection, |reason| reason.rule);
-        Decision { outcome, decided_by, reasons, safety_score, improvement_score: improvement }
+        Decision { outcome, decided_by, reasons, safety_score, test_changes, improvement_score: improvement }
     }
 }
 
@@ -132,22 +153,18 @@ fn object(reasons: &mut Vec<Reason>, rule: Rule, outcome: Outcome, message: Stri
 /// What guards say.
 fn edit_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     for violation in &evidence.request.observations.violations {
-        let rule = match violation.kind {
-            ViolationKind::Tampered => Rule::Tampered,
-            ViolationKind::OutOfScope | ViolationKind::TooLarge => Rule::EditNotAllowed,
+        let (rule, outcome) = match violation.kind {
+            ViolationKind::Tampered => (Rule::Tampered, Outcome::Tampered),
+            ViolationKind::OutOfScope | ViolationKind::TooLarge => (Rule::EditNotAllowed, Outcome::RollBack),
         };
-        object(reasons, rule, Outcome::RollBack, violation.reason.clone());
+        object(reasons, rule, outcome, violation.reason.clone());
     }
 }
 
 /// What went wrong while evaluating.
 fn fault_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     for fault in &evidence.request.observations.faults {
-        let outcome = match (fault.subject, fault.kind) {
-            (Subject::Incumbent, _) => Outcome::Inconclusive,
-            (Subject::Candidate, FaultKind::NotRun) => Outcome::Reject,
-            (Subject::Candidate, _) => Outcome::RollBack,
-        };
+        let outcome = if fault.is_environmental() { Outcome::Error } else { Outcome::RollBack };
         let first_line = fault.message.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
         let message = match fault.kind {
             // The message alone says what kept it from running.
@@ -158,13 +175,35 @@ fn fault_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// What the tests say.
-fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
+/// Why nothing that was observed counts, given the reasons so far.
+fn no_data(evidence: &Evidence, reasons: &[Reason]) -> Option<&'static str> {
+    let worst = reasons.iter().map(|reason| reason.outcome).max()?;
+    // An edit that is not allowed is not evaluated; its score would look like that of failed tests.
+    let not_evaluated = evidence.request.observations.test_results.is_empty()
+        && reasons.iter().any(|reason| reason.rule == Rule::EditNotAllowed);
+    match worst {
+        Outcome::Tampered => Some("the candidate touched what judges it"),
+        Outcome::Error => Some("the evaluation could not be made"),
+        _ if not_evaluated => Some("the edit is not allowed and was not evaluated"),
+        _ => None,
+    }
+}
+
+/// What the tests say, and which of them were lost.
+fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) -> TestChanges {
     let observations = &evidence.request.observations;
     let reports = &observations.test_results;
+    // What could not be run, or was not because a guard objected before, is no verdict of the tests.
+    let not_run: Vec<&EvaluationFault> = observations
+        .faults
+        .iter()
+        .filter(|fault| fault.is_environmental() && fault.subject == Subject::Candidate)
+        .collect();
     if reports.is_empty() {
-        object(reasons, Rule::NoTestResults, Outcome::Reject, "there are no test results".to_owned());
-        return;
+        if not_run.is_empty() && observations.violations.is_empty() {
+            object(reasons, Rule::NoTestResults, Outcome::Reject, "there are no test results".to_owned());
+        }
+        return TestChanges::default();
     }
     for report in reports {
         let name = &report.test_type;
@@ -175,11 +214,14 @@ fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
             object(reasons, Rule::TestReportInvalid, Outcome::Reject, format!("{name}: {problem}"));
         }
         if report.tests_failed > 0 || report.status == TestStatus::Fail {
-            let failed: Vec<&str> = names_with(report, TestStatus::Fail).take(3).collect();
+            let failed: Vec<&str> = names_with(report, TestStatus::Fail).take(TESTS_NAMED_MAX).collect();
             let named = if failed.is_empty() { String::new() } else { format!(": {}", failed.join(", ")) };
             let message =
                 format!("{name}: {} of {} tests failed{named}", report.tests_failed, report.tests_run);
             object(reasons, Rule::TestsFailed, Outcome::RollBack, message);
+        }
+        if stands_for_a_fault(report, &not_run) {
+            continue;
         }
         if report.tests_errors > 0 || report.status == TestStatus::Error {
             let why = report.message.as_deref().unwrap_or("an error without a message");
@@ -193,12 +235,23 @@ fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
             object(reasons, Rule::NoTestsRun, Outcome::Reject, format!("{name} ran no test"));
         }
     }
-    let missing = missing_tests(&observations.incumbent_test_results, reports);
-    if let Some(first) = missing.first() {
-        let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
-        let message = format!("tests that passed before no longer run: {first}{more}");
-        object(reasons, Rule::TestsMissing, Outcome::RollBack, message);
+    let changes = TestChanges::between(&observations.incumbent_test_results, reports);
+    if !changes.is_empty() {
+        // Many runners stop at the first failure: a run that failed may not have come to the others.
+        let complete = reports.iter().all(|report| report.status == TestStatus::Pass);
+        let outcome = if complete { Outcome::Tampered } else { Outcome::RollBack };
+        let message = format!("tests that passed before no longer run: {}", changes.summary(TESTS_NAMED_MAX));
+        object(reasons, Rule::TestsMissing, outcome, message);
     }
+    changes
+}
+
+/// Whether a report only repeats that the tests could not be run.
+fn stands_for_a_fault(report: &TestReport, not_run: &[&EvaluationFault]) -> bool {
+    let message = report.message.as_deref().unwrap_or_default();
+    report.tests_run == 0
+        && report.status == TestStatus::Error
+        && not_run.iter().any(|fault| !fault.message.is_empty() && message.starts_with(&fault.message))
 }
 
 /// Named tests that did not pass and that the counts keep quiet about.
@@ -216,40 +269,6 @@ fn cases_against_counts(report: &TestReport) -> Option<String> {
 /// The names of a report's tests with a status.
 fn names_with(report: &TestReport, status: TestStatus) -> impl Iterator<Item = &str> {
     report.cases.iter().filter(move |case| case.status == status).map(|case| case.name.as_str())
-}
-
-/// Tests that passed in the incumbent and neither pass nor fail in the candidate; and for each type of tests, the number
-/// that ran may not shrink, which is all that can be said where a report names no tests.
-fn missing_tests(incumbent: &[TestReport], candidate: &[TestReport]) -> Vec<String> {
-    let types: BTreeSet<&str> = incumbent.iter().map(|report| report.test_type.as_str()).collect();
-    let mut missing = Vec::new();
-    for test_type in types {
-        let (before, after) = (of_type(incumbent, test_type), of_type(candidate, test_type));
-        let ran: BTreeSet<&str> = after
-            .iter()
-            .flat_map(|report| report.cases.iter())
-            .filter(|case| case.status != TestStatus::Skip)
-            .map(|case| case.name.as_str())
-            .collect();
-        let passed = before.iter().flat_map(|report| names_with(report, TestStatus::Pass));
-        let named = missing.len();
-        missing.extend(passed.filter(|name| !ran.contains(name)).map(|name| format!("{test_type}: {name}")));
-        let (count_before, count_after) = (tests_run(&before), tests_run(&after));
-        if missing.len() == named && count_after < count_before {
-            missing.push(format!("{test_type}: {count_after} ran, {count_before} before"));
-        }
-    }
-    missing
-}
-
-/// The reports on one type of tests.
-fn of_type<'a>(reports: &'a [TestReport], test_type: &str) -> Vec<&'a TestReport> {
-    reports.iter().filter(|report| report.test_type == test_type).collect()
-}
-
-/// How many tests ran in all.
-fn tests_run(reports: &[&TestReport]) -> u64 {
-    reports.iter().map(|report| report.tests_run).fold(0, u64::saturating_add)
 }
 
 impl StandardPolicy {
@@ -339,7 +358,7 @@ impl StandardPolicy {
     /// What the score says.
     fn score_reasons(&self, score: &SafetyScore, reasons: &mut Vec<Reason>) {
         let minimum = self.thresholds.minimum_safety_score;
-        if score.score < minimum {
+        if score.no_data.is_none() && score.score < minimum {
             let message = format!("the safety score is {:.2}; at least {minimum:.2} is needed", score.score);
             object(reasons, Rule::SafetyScore, Outcome::Reject, message);
         }
@@ -424,7 +443,15 @@ fn improvement_score(finding: &Finding) -> f64 {
 }
 
 /// The published score.
-fn safety_score(evidence: &Evidence) -> SafetyScore {
+fn safety_score(evidence: &Evidence, no_data: Option<&str>) -> SafetyScore {
+    if let Some(why) = no_data {
+        return SafetyScore {
+            score: 0.0,
+            no_data: Some(why.to_owned()),
+            test_pass_rate: 0.0,
+            penalties: Vec::new(),
+        };
+    }
     let reports = &evidence.request.observations.test_results;
     let run = tests_run(&reports.iter().collect::<Vec<_>>());
     let passed: u64 =
@@ -439,5 +466,5 @@ fn safety_score(evidence: &Evidence) -> SafetyScore {
         .collect();
     let total: f64 = penalties.iter().map(|penalty| penalty.penalty).sum();
     let score = (test_pass_rate * (1.0 - total).max(0.0)).clamp(0.0, 1.0);
-    SafetyScore { score, test_pass_rate, penalties }
+    SafetyScore { score, no_data: None, test_pass_rate, penalties }
 }

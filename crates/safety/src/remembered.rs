@@ -16,6 +16,8 @@ pub(crate) struct Remembered {
     pub(crate) baselines: BTreeMap<String, (VersionId, CheckpointId)>,
     /// Checkpoints of accepted versions.
     pub(crate) accepted: BTreeSet<CheckpointId>,
+    /// Checkpoints of candidates that are kept for a person to look at, oldest first.
+    pub(crate) held: Vec<CheckpointId>,
     /// For each version that was left: the latest reason, and the checkpoint that the workspace went back to.
     pub(crate) rolled_back: BTreeMap<VersionId, (String, CheckpointId)>,
     /// The digest of every event, to see whether one is in the log already.
@@ -34,6 +36,10 @@ impl Remembered {
                 }
                 AuditEvent::Accepted { checkpoint: Some(checkpoint), .. } => {
                     self.accepted.insert(checkpoint);
+                }
+                AuditEvent::Held { checkpoint, .. } => {
+                    self.held.retain(|held| *held != checkpoint);
+                    self.held.push(checkpoint);
                 }
                 AuditEvent::RolledBack { from, to, reason } => {
                     self.rolled_back.insert(from, (reason, to));

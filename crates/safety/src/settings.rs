@@ -8,6 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::PolicyThresholds;
 
+/// What becomes of a candidate that the evidence does not decide. It is never accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInconclusive {
+    /// It is kept and not accepted, and the loop goes on from the accepted version. A person can approve it later.
+    #[default]
+    Hold,
+    /// It is rejected like any other that is not good enough.
+    Reject,
+    /// It is kept, and the run ends and waits until a person has approved, rejected or held it.
+    Ask,
+}
+
 /// What runs by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -62,6 +75,11 @@ pub struct SafetySettings {
     pub reject_severity: Severity,
     /// The lowest severity of a regression that rolls a version back. Default `critical`, the published rule.
     pub rollback_severity: Severity,
+    /// What becomes of a candidate that the evidence does not decide. Default `hold`.
+    pub on_inconclusive: OnInconclusive,
+    /// How often an evaluation is made again that could not be made because of its surroundings, 0 to 100. Default 2. A
+    /// verdict, such as a failed test, a crash or a time-out of the candidate, is never asked for again.
+    pub max_evaluation_retries: u32,
     /// The checkpoint store.
     pub checkpoints: CheckpointSettings,
     /// Rollbacks.
@@ -72,8 +90,13 @@ pub struct SafetySettings {
 
 impl Default for SafetySettings {
     fn default() -> Self {
-        let PolicyThresholds { minimum_safety_score, reject_severity, rollback_severity, .. } =
-            PolicyThresholds::default();
+        let PolicyThresholds {
+            minimum_safety_score,
+            reject_severity,
+            rollback_severity,
+            on_inconclusive,
+            ..
+        } = PolicyThresholds::default();
         Self {
             auto_checkpoint: true,
             auto_rollback: true,
@@ -81,6 +104,8 @@ impl Default for SafetySettings {
             minimum_safety_score,
             reject_severity,
             rollback_severity,
+            on_inconclusive,
+            max_evaluation_retries: 2,
             checkpoints: CheckpointSettings::default(),
             rollback: RollbackSettings::default(),
             regression: RegressionSettings::default(),
@@ -114,6 +139,7 @@ impl SafetySettings {
             minimum_safety_score: self.minimum_safety_score,
             reject_severity: self.reject_severity,
             rollback_severity: self.rollback_severity,
+            on_inconclusive: self.on_inconclusive,
             require_improvement: validation.enabled,
             min_improvement_score: validation.min_improvement_score,
         }

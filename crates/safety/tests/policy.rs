@@ -5,7 +5,8 @@ mod support;
 
 use evoseal_regression::{DataProblem, Finding, Interval, Verdict};
 use evoseal_safety::{
-    DecisionPolicy, Evidence, FaultKind, Judgement, Outcome, PolicyThresholds, Rule, StandardPolicy, Subject,
+    DecisionPolicy, Evidence, FaultKind, Judgement, Observations, OnInconclusive, Outcome, PolicyThresholds,
+    Rule, SafetyScore, StandardPolicy, Subject,
 };
 use evoseal_sandbox::ViolationKind;
 use evoseal_types::{Direction, Severity, TestReport, TestStatus};
@@ -75,8 +76,7 @@ fn an_error_status_rolls_back_even_if_every_test_that_ran_passed() {
     let did_not_build = with(|evidence| {
         evidence.request.observations.test_results = vec![TestReport::errored("unit_tests", "did not build")];
     });
-    let rules = [Rule::TestsErrored, Rule::TestsMissing, Rule::SafetyScore];
-    expect(&did_not_build, Outcome::RollBack, &rules);
+    expect(&did_not_build, Outcome::RollBack, &[Rule::TestsErrored, Rule::SafetyScore]);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn counts_near_the_largest_number_do_not_overflow() {
 }
 
 #[test]
-fn a_test_that_passed_before_and_is_gone_rolls_back() {
+fn a_test_that_passed_before_and_is_gone_or_skipped_is_tampering() {
     let cases = |names: &[&str], status| names.iter().map(|name| case(name, status)).collect::<Vec<_>>();
     let before = TestReport::from_cases("unit_tests", cases(&["a", "b"], TestStatus::Pass));
     let replaced = TestReport::from_cases("unit_tests", cases(&["a", "c", "d"], TestStatus::Pass));
@@ -114,16 +114,16 @@ fn a_test_that_passed_before_and_is_gone_rolls_back() {
             evidence.request.observations.incumbent_test_results = vec![before.clone()];
             evidence.request.observations.test_results = vec![after];
         });
-        expect(&evidence, Outcome::RollBack, &[Rule::TestsMissing]);
+        expect(&evidence, Outcome::Tampered, &[Rule::TestsMissing]);
     }
 }
 
 #[test]
-fn fewer_tests_than_before_roll_back_where_tests_have_no_names() {
+fn fewer_tests_than_before_are_tampering_where_tests_have_no_names() {
     let evidence = with(|evidence| {
         evidence.request.observations.test_results = vec![TestReport::from_counts("unit_tests", 2, 0, 0, 0)];
     });
-    expect(&evidence, Outcome::RollBack, &[Rule::TestsMissing]);
+    expect(&evidence, Outcome::Tampered, &[Rule::TestsMissing]);
 }
 
 #[test]
@@ -133,15 +133,51 @@ fn two_commands_of_one_type_cannot_shrink_to_one() {
         evidence.request.observations.incumbent_test_results = vec![report(), report()];
         evidence.request.observations.test_results = vec![report()];
     });
-    expect(&evidence, Outcome::RollBack, &[Rule::TestsMissing]);
+    expect(&evidence, Outcome::Tampered, &[Rule::TestsMissing]);
 }
 
 #[test]
-fn tampering_rolls_back() {
+fn lost_tests_are_named_in_the_decision_all_of_them_and_renamed_ones_as_lost_and_new() {
+    let cases = |names: &[&str]| names.iter().map(|name| case(name, TestStatus::Pass)).collect::<Vec<_>>();
+    let evidence = with(|evidence| {
+        evidence.request.observations.incumbent_test_results =
+            vec![TestReport::from_cases("unit_tests", cases(&["a", "b", "c", "d", "e"]))];
+        evidence.request.observations.test_results =
+            vec![TestReport::from_cases("unit_tests", cases(&["a", "b2"]))];
+    });
+    let decision = StandardPolicy::default().decide(&evidence);
+    let lost: Vec<&str> = decision.test_changes.lost.iter().map(|test| test.name.as_str()).collect();
+    assert_eq!(lost, ["b", "c", "d", "e"]);
+    assert_eq!(decision.test_changes.new[0].name, "b2");
+    let expected = "tests that passed before no longer run: unit_tests: b, unit_tests: c, unit_tests: d and 1 more; new: b2";
+    assert_eq!(decision.summary(), expected);
+}
+
+#[test]
+fn tests_that_a_failed_run_did_not_come_to_are_no_tampering() {
+    let evidence = with(|evidence| {
+        let pass = |name| case(name, TestStatus::Pass);
+        evidence.request.observations.incumbent_test_results =
+            vec![TestReport::from_cases("unit_tests", vec![pass("a"), pass("b")])];
+        evidence.request.observations.test_results =
+            vec![TestReport::from_cases("unit_tests", vec![case("a", TestStatus::Fail)])];
+    });
+    expect(&evidence, Outcome::RollBack, &[Rule::TestsFailed, Rule::TestsMissing, Rule::SafetyScore]);
+}
+
+#[test]
+fn what_was_observed_of_a_tampered_version_does_not_count() {
     let evidence = with(|evidence| {
         evidence.request.observations.violations = vec![violation(ViolationKind::Tampered)];
+        evidence.request.objective = Some(objective(Direction::Increase));
+        evidence.judgement = assessed(vec![finding(Verdict::Regressed)]);
     });
-    expect(&evidence, Outcome::RollBack, &[Rule::Tampered]);
+    expect(&evidence, Outcome::Tampered, &[Rule::Tampered]);
+    let decision = StandardPolicy::default().decide(&evidence);
+    assert_eq!(decision.improvement_score, None);
+    let score = decision.safety_score;
+    assert_eq!((score.score, score.penalties.len()), (0.0, 0));
+    assert_eq!(score.no_data.as_deref(), Some("the candidate touched what judges it"));
 }
 
 #[test]
@@ -162,11 +198,46 @@ fn an_evaluation_that_crashed_timed_out_did_not_build_or_is_unreadable_rolls_bac
 }
 
 #[test]
-fn an_evaluation_that_could_not_be_run_rejects() {
+fn an_evaluation_that_could_not_be_run_is_an_error_without_a_score() {
     let evidence = with(|evidence| {
-        evidence.request.observations.faults = vec![fault(Subject::Candidate, FaultKind::NotRun)];
+        evidence.request.observations = Observations {
+            faults: vec![fault(Subject::Candidate, FaultKind::NotRun)],
+            test_results: vec![TestReport::errored("unit_tests", "said so")],
+            ..Observations::default()
+        };
+        evidence.judgement = Judgement::NotAsked;
     });
-    expect(&evidence, Outcome::Reject, &[Rule::EvaluationFault]);
+    expect(&evidence, Outcome::Error, &[Rule::EvaluationFault]);
+    let score = StandardPolicy::default().decide(&evidence).safety_score;
+    assert_eq!((score.score, score.no_data.as_deref()), (0.0, Some("the evaluation could not be made")));
+}
+
+#[test]
+fn an_error_hides_no_verdict() {
+    let evidence = with(|evidence| {
+        evidence.request.observations.faults = vec![fault(Subject::Incumbent, FaultKind::Crashed)];
+        evidence.request.observations.test_results = vec![TestReport::from_counts("unit_tests", 2, 1, 0, 0)];
+        evidence.judgement = Judgement::NotAsked;
+    });
+    expect(&evidence, Outcome::RollBack, &[Rule::EvaluationFault, Rule::TestsFailed, Rule::SafetyScore]);
+}
+
+#[test]
+fn what_is_inconclusive_is_rejected_where_that_is_wanted_and_says_which_rule() {
+    let evidence = with(|evidence| {
+        evidence.judgement = assessed(vec![finding(Verdict::Inconclusive)]);
+        if let Judgement::Assessed(assessment) = &mut evidence.judgement {
+            assessment.findings[0].interval = None;
+        }
+    });
+    let decide = |on_inconclusive| {
+        let thresholds = PolicyThresholds { on_inconclusive, ..PolicyThresholds::default() };
+        let decision = StandardPolicy::new(thresholds).unwrap().decide(&evidence);
+        (decision.outcome, decision.decided_by)
+    };
+    assert_eq!(decide(OnInconclusive::Hold), (Outcome::Inconclusive, Rule::Inconclusive));
+    assert_eq!(decide(OnInconclusive::Ask), (Outcome::Inconclusive, Rule::Inconclusive));
+    assert_eq!(decide(OnInconclusive::Reject), (Outcome::Reject, Rule::Inconclusive));
 }
 
 #[test]
@@ -175,7 +246,7 @@ fn a_fault_of_the_incumbent_says_nothing_about_the_candidate() {
         evidence.request.observations.faults = vec![fault(Subject::Incumbent, FaultKind::Crashed)];
         evidence.judgement = Judgement::NotAsked;
     });
-    expect(&evidence, Outcome::Inconclusive, &[Rule::EvaluationFault]);
+    expect(&evidence, Outcome::Error, &[Rule::EvaluationFault]);
 }
 
 #[test]
@@ -521,8 +592,12 @@ proptest! {
     #[test]
     fn the_score_is_the_published_formula(objections in prop::collection::vec(objection(), 0..8)) {
         let evidence = with(|evidence| objections.iter().for_each(|objection| add(evidence, objection)));
-        let score = StandardPolicy::default().decide(&evidence).safety_score.score;
+        let SafetyScore { score, no_data, .. } = StandardPolicy::default().decide(&evidence).safety_score;
         prop_assert!((0.0..=1.0).contains(&score));
+        if no_data.is_some() {
+            prop_assert_eq!(score, 0.0);
+            return Ok(());
+        }
         // A report that counts more passed tests than it ran is cut to those that ran; none of these does.
         prop_assert!((score - published_score(&evidence)).abs() < 1e-12, "{}", score);
     }
@@ -539,7 +614,9 @@ proptest! {
         add(&mut after, &further);
         let policy = StandardPolicy::default();
         let (milder, harsher) = (policy.decide(&before), policy.decide(&after));
-        prop_assert!(harsher.outcome >= milder.outcome, "{:?} after {:?}", further, objections);
+        // A run that failed may not have come to all tests; that some are missing is then no proof of tampering.
+        let harsh_enough = milder.outcome.min(Outcome::RollBack);
+        prop_assert!(harsher.outcome >= harsh_enough, "{:?} after {:?}", further, objections);
     }
 
     #[test]
