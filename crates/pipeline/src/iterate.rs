@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use evoseal_checkpoint::{CheckpointStoreExt, NewCheckpoint, RestoreMode, Source};
-use evoseal_safety::{Observations, Outcome, Settlement, SettlementReport, ValidationRequest, VersionRef};
+use evoseal_safety::{
+    Observations, Outcome, PersonsVerdict, Settlement, SettlementReport, ValidationRequest, VersionRef,
+};
 use evoseal_sandbox::{Edit, Violation};
 use evoseal_types::{Change, VersionId};
 
@@ -14,10 +16,7 @@ use crate::journal::{InFlight, JournalEntry};
 use crate::observe::{could_not_look, cut, describe, means, not_run, observe, past_outcome, summary_of};
 use crate::pipeline::{EvolutionPipeline, Run, off_thread};
 use crate::result::{IterationResult, version_of};
-use crate::{
-    Brief, Error, Evaluation, EvaluationRequest, Proposal, ProposalContext, Result, StopReason,
-    VersionInPlace,
-};
+use crate::{Brief, Error, EvaluationRequest, Proposal, ProposalContext, Result, StopReason, VersionInPlace};
 
 /// How many earlier iterations a proposer is told about.
 const OUTCOMES_MAX: usize = 20;
@@ -50,6 +49,8 @@ impl EvolutionPipeline {
     pub(crate) async fn complete(&self, run: &mut Run) -> Result<Option<StopReason>> {
         let iteration = flight_of(run)?.iteration;
         let stop = self.carry_out(run).await?;
+        let asked = self.ask_a_person(run).await?;
+        let stop = stop.or(asked);
         run.record(JournalEntry::IterationEnded { at: self.parts.clock.now(), iteration }).await?;
         if let Some(finished) = run.state.finished.last() {
             let result = Box::new(IterationResult::from(finished));
@@ -180,6 +181,13 @@ impl EvolutionPipeline {
             self.observe_fault(run, "propose", "the proposal changed nothing".to_owned()).await?;
             return Ok(true);
         }
+        let person = self.persons_decision(run, &version).await?;
+        if person.as_ref().is_some_and(|person| person.verdict != PersonsVerdict::Approve) {
+            // It was asked once, and answered.
+            let observations = Observations { person, ..Observations::default() };
+            run.record(JournalEntry::Observed { iteration: flight.iteration, observations }).await?;
+            return Ok(true);
+        }
         if let Some(checkpoint) = version.checkpoint {
             // A no-op unless this iteration was interrupted before and the workspace went back to the incumbent.
             self.restore_workspace(checkpoint).await?;
@@ -190,15 +198,10 @@ impl EvolutionPipeline {
             run.state.incumbent.as_ref().map(|(_, observations)| observations.clone()).unwrap_or_default();
         let observations = if violations.is_empty() {
             self.stage_started(iteration, Stage::Evaluate);
-            let request = self.evaluation_request(&flight, &version).await?;
-            let evaluated = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await;
-            let Some(evaluated) = evaluated else { return Ok(false) };
-            let evaluation = evaluated.unwrap_or_else(|error| Evaluation {
-                faults: vec![not_run("evaluate", describe(&error))],
-                ..Evaluation::default()
-            });
+            let evaluated = self.evaluate_bounded(run, &flight, &version).await?;
+            let Some(evaluation) = evaluated else { return Ok(false) };
             let violations = self.check_edit(iteration, &changes).await?;
-            let observations = observe(evaluation, violations, &earlier);
+            let observations = Observations { person, ..observe(evaluation, violations, &earlier) };
             self.stage_completed(iteration, Stage::Evaluate, summary_of(&observations));
             observations
         } else {
@@ -233,7 +236,11 @@ impl EvolutionPipeline {
     }
 
     /// Lays the incumbent out beside the candidate.
-    async fn evaluation_request(&self, flight: &InFlight, version: &VersionRef) -> Result<EvaluationRequest> {
+    pub(crate) async fn evaluation_request(
+        &self,
+        flight: &InFlight,
+        version: &VersionRef,
+    ) -> Result<EvaluationRequest> {
         let incumbent = match flight.incumbent.checkpoint {
             Some(checkpoint) if version.checkpoint.is_some() => {
                 let directory = self.parts.state_directory.join("incumbent");
@@ -396,7 +403,7 @@ fn stop_after(flight: &InFlight, report: &SettlementReport) -> Option<StopReason
 }
 
 /// The iteration in flight.
-fn flight_of(run: &Run) -> Result<&InFlight> {
+pub(crate) fn flight_of(run: &Run) -> Result<&InFlight> {
     run.state.in_flight.as_ref().ok_or_else(|| Error::Invalid {
         what: "journal".to_owned(),
         reason: "it has no iteration in flight".to_owned(),

@@ -124,6 +124,7 @@
 //! - Work of a person in the workspace *during* a run is treated like what a candidate left behind. What is found there after
 //!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone.
 
+mod attempts;
 mod cancel;
 mod config;
 mod error;
@@ -134,10 +135,13 @@ mod journal;
 mod journal_file;
 mod lock;
 mod observe;
+mod overrides;
 mod pipeline;
 mod proposer;
 mod recover;
 mod result;
+mod rules;
+mod states;
 mod stop;
 
 #[cfg(feature = "conformance")]
@@ -148,10 +152,16 @@ pub use config::EvolutionConfig;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluation, EvaluationRequest, Evaluator, VersionInPlace};
 pub use event::{Event, EventKind, Observer, Stage};
-pub use journal::{AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, RunState};
+pub use journal::{AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, PendingOverride, RunState};
 pub use journal_file::Journal;
 pub use lock::RunLock;
+pub use overrides::{OverridePlan, OverrideReport, OverrideRequest, Overrider};
 pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, RunOptions};
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};
 pub use result::{IterationOutcome, IterationResult, RunReport};
-pub use stop::{ConsecutiveFailures, LoopProgress, MaxIterations, StopCondition, StopReason, TimeLimit};
+pub use rules::LoopRules;
+pub use states::{Cause, VersionState, state_table};
+pub use stop::{
+    ConsecutiveFailures, DiskLimits, LoopProgress, MaxEvaluations, MaxIterations, NoImprovement,
+    StopCondition, StopReason, TimeLimit,
+};

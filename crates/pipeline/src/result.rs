@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use evoseal_safety::{Observations, Outcome, SafetyValidation, VersionRef};
+use evoseal_safety::{Observations, Outcome, PersonsDecision, SafetyValidation, VersionRef};
 use evoseal_types::{Change, CheckpointId, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::StopReason;
 use crate::journal::FinishedIteration;
+use crate::{StopReason, VersionState};
 
 /// What became of an iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -78,6 +78,11 @@ pub struct IterationResult {
     pub duration: Duration,
     /// Why there was no candidate to judge.
     pub error: Option<String>,
+    /// What persons decided about the candidate since, oldest first; the fields above say what the loop decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<PersonsDecision>,
+    /// What the candidate is after all of that.
+    pub state: VersionState,
 }
 
 impl IterationResult {
@@ -99,7 +104,7 @@ pub(crate) fn version_of(iteration: u64) -> VersionId {
 
 impl From<&FinishedIteration> for IterationResult {
     fn from(finished: &FinishedIteration) -> Self {
-        let FinishedIteration { flight, ended_at } = finished;
+        let FinishedIteration { flight, ended_at, overrides } = finished;
         let (change, proposal_failed) = flight.proposed.clone().unwrap_or_default();
         let candidate = flight.candidate.as_ref();
         let decided = flight.validation.as_ref().map(|validation| validation.decision.outcome);
@@ -142,6 +147,8 @@ impl From<&FinishedIteration> for IterationResult {
             started_at: flight.started_at,
             duration: ended_at.since(flight.started_at),
             error,
+            overrides: overrides.clone(),
+            state: VersionState::of(finished),
         }
     }
 }

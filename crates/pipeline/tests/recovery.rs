@@ -51,7 +51,7 @@ async fn a_process_that_is_killed_at_any_step_goes_on_as_if_it_had_not_been() {
         assert_eq!(scene.program(), program, "{context}");
         scene.assert_at_incumbent(&context);
         let evaluated = scene.evaluator.calls();
-        assert!(evaluated.len() <= 11, "{context}: more than one evaluation was repeated: {evaluated:?}");
+        assert!(evaluated.len() <= 13, "{context}: more than one evaluation was repeated: {evaluated:?}");
         let proposed = scene.proposer.calls();
         assert!(proposed.len() <= 13, "{context}: more than one proposal was repeated: {proposed:?}");
     }

@@ -91,8 +91,15 @@ fn colour_adds_nothing_but_codes() {
 fn every_outcome_and_verdict_is_a_word_without_colour() {
     let run = sample::history();
     let text = iteration_table(&run, plain(160));
-    for word in ["✓ accepted", "✗ rejected", "↩ rolled back", "? inconclusive", "! error", "‼ tampered", "✗ regressed"]
-    {
+    for word in [
+        "✓ accepted",
+        "✗ rejected",
+        "↩ rolled back",
+        "? inconclusive",
+        "! error",
+        "‼ tampered",
+        "✗ regressed",
+    ] {
         assert!(text.contains(word), "{word}");
     }
 }

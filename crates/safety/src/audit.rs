@@ -73,6 +73,8 @@ pub enum AuditEvent {
         person: String,
         /// Why.
         reason: String,
+        /// When they decided; the record is written when it is carried out.
+        at: Timestamp,
     },
     /// Old checkpoints were deleted.
     CleanedUp {

@@ -42,6 +42,8 @@ impl fmt::Display for Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
+    /// A person has decided about a version with the same tree.
+    Overridden,
     /// The edit touched what judges it.
     Tampered,
     /// The edit left its scope or is too large.
@@ -79,6 +81,7 @@ pub enum Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Overridden => "overridden",
             Self::Tampered => "tampered",
             Self::EditNotAllowed => "edit not allowed",
             Self::EvaluationFault => "evaluation fault",
@@ -129,6 +132,13 @@ pub struct SafetyScore {
     pub penalties: Vec<Penalty>,
 }
 
+impl SafetyScore {
+    /// No score, and why there is none.
+    pub fn none(why: impl Into<String>) -> Self {
+        Self { score: 0.0, no_data: Some(why.into()), test_pass_rate: 0.0, penalties: Vec::new() }
+    }
+}
+
 /// What one regression takes from the safety score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Penalty {
@@ -157,6 +167,9 @@ pub struct Decision {
     /// How sure it is that the objective improved, 0 to 100 (50: no sign either way); `None` without an objective or an
     /// assessment.
     pub improvement_score: Option<f64>,
+    /// Whether the objective is measurably better than the incumbent's; `None` without an objective or an assessment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective_improved: Option<bool>,
 }
 
 impl Decision {

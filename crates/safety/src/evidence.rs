@@ -7,7 +7,7 @@ use evoseal_sandbox::{Violation, ViolationKind};
 use evoseal_types::{MetricSamples, Objective, TestReport, TestStatus, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::TestChanges;
+use crate::{PersonsDecision, TestChanges};
 
 /// What happened while a version was evaluated that keeps its results from counting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,9 +108,21 @@ pub struct Observations {
     pub incumbent_metrics: Vec<MetricSamples>,
     /// Whether sample `i` of one side was measured right beside sample `i` of the other.
     pub paired: bool,
+    /// What a person has decided about a version with the very same tree. One that was rejected or held is not evaluated
+    /// again; an approval answers where the evidence does not decide, and overrules none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonsDecision>,
 }
 
 impl Observations {
+    /// Whether there was an evaluation, whatever came of it: without one there is at most what kept it from being made.
+    pub fn is_evaluated(&self) -> bool {
+        let before_it = |fault: &EvaluationFault| fault.stage == "propose" || fault.stage == "checkpoint";
+        !self.test_results.is_empty()
+            || !self.metrics.is_empty()
+            || self.faults.iter().any(|fault| !before_it(fault))
+    }
+
     /// Whether the candidate touched what judges it: a guard says so, or tests that passed before are gone although
     /// everything that ran passes. What else was observed does not count then.
     pub fn is_tampered(&self) -> bool {

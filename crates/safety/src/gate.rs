@@ -10,7 +10,7 @@ use evoseal_rollback::RollbackReport;
 use evoseal_types::{CheckpointId, MetricName, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, Outcome, Result, ValidationRequest};
+use crate::{Decision, Outcome, PersonsOrder, Result, ValidationRequest};
 
 /// A version and the checkpoint that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +185,8 @@ pub struct CleanupReport {
 /// - *Judging changes nothing in the workspace.* `validate_version_safety` records the measurements (once for a version)
 ///   and the decision; asked again with the same request it gives the same decision.
 /// - *Settling is idempotent.* `settle` may be repeated after a crash or an error, and then completes what is missing.
+/// - *A person's word is idempotent too.* `override_version` may be repeated like `settle`. It writes down who decided what,
+///   when and why, and accepts a version only if the workspace really went there.
 /// - *Clean-up is safe.* It never deletes the checkpoint of a known-good version, the incumbent, its parent, a baseline, or
 ///   a pinned one. A clean-up after a settlement that fails is told in the report; it does not undo the settlement.
 #[async_trait]
@@ -201,6 +203,9 @@ pub trait SafetyGate: fmt::Debug + Send + Sync {
 
     /// Carries out a decision.
     async fn settle(&self, settlement: &Settlement) -> Result<SettlementReport>;
+
+    /// Carries out what a person decided.
+    async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport>;
 
     /// The state of all parts.
     async fn get_safety_status(&self) -> Result<SafetyStatus>;
@@ -339,6 +344,10 @@ macro_rules! forward_safety_gate {
 
             async fn settle(&self, settlement: &Settlement) -> Result<SettlementReport> {
                 (**self).settle(settlement).await
+            }
+
+            async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
+                (**self).override_version(order).await
             }
 
             async fn get_safety_status(&self) -> Result<SafetyStatus> {

@@ -21,6 +21,7 @@ use crate::gate::{
     CheckpointStatus, CleanupReport, RegressionStatus, RollbackStatus, SafetyGate, SafetyStatus,
     SafetyValidation, Settlement, SettlementReport, VersionRef,
 };
+use crate::person::PersonsOrder;
 use crate::recorded::Recorded;
 use crate::remembered::Remembered;
 use crate::{Error, Result, SafetySwitches, StandardPolicy};
@@ -34,11 +35,11 @@ const HELD_MAX: usize = 20;
 pub struct SafetyIntegration {
     switches: SafetySwitches,
     checkpoints: Arc<dyn CheckpointStore>,
-    recorded: Recorded,
+    pub(crate) recorded: Recorded,
     detector: Arc<dyn Detector>,
-    rollback: Option<Arc<dyn Rollback>>,
+    pub(crate) rollback: Option<Arc<dyn Rollback>>,
     policy: Arc<dyn DecisionPolicy>,
-    audit: Arc<dyn AuditLog>,
+    pub(crate) audit: Arc<dyn AuditLog>,
     clock: Arc<dyn Clock>,
     remembered: tokio::sync::Mutex<Remembered>,
 }
@@ -126,14 +127,14 @@ impl SafetyIntegration {
     }
 
     /// What the audit log says by now.
-    async fn remembered(&self) -> Result<MutexGuard<'_, Remembered>> {
+    pub(crate) async fn remembered(&self) -> Result<MutexGuard<'_, Remembered>> {
         let mut remembered = self.remembered.lock().await;
         remembered.catch_up(self.audit.as_ref()).await?;
         Ok(remembered)
     }
 
     /// Adds an event unless the log has it: what is repeated after a crash stands there once.
-    async fn log_once(&self, event: AuditEvent) -> Result<()> {
+    pub(crate) async fn log_once(&self, event: AuditEvent) -> Result<()> {
         let known = self.remembered().await?.knows(&event)?;
         if !known {
             self.audit.append(event).await?;
@@ -249,18 +250,7 @@ impl SafetyIntegration {
     ) -> Result<Option<RollbackReport>> {
         let known = self.remembered().await?.rolled_back.get(from).cloned();
         let Some((_, restored)) = known.filter(|(known, _)| known == reason) else { return Ok(None) };
-        let Ok((checkpoint, plan)) = rollback.preview(&Target::Checkpoint(restored)).await else {
-            return Ok(None);
-        };
-        Ok(plan.changes.is_empty().then(|| RollbackReport {
-            requested,
-            restored,
-            version_id: checkpoint.details.version_id,
-            saved: None,
-            changes: Vec::new(),
-            tree: plan.tree,
-            attempts: vec![Attempt { checkpoint: restored, error: None }],
-        }))
+        Ok(already_there(rollback, requested, restored).await)
     }
 
     /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, the newest held ones, baselines, the parents of all of these, and
@@ -274,8 +264,8 @@ impl SafetyIntegration {
         {
             let remembered = self.remembered().await?;
             protected.extend(remembered.baselines.values().map(|(_, checkpoint)| *checkpoint));
-            protected.extend(&remembered.accepted);
-            protected.extend(remembered.held.iter().rev().take(HELD_MAX));
+            protected.extend(remembered.accepted.keys());
+            protected.extend(remembered.held.iter().rev().take(HELD_MAX).map(|(_, checkpoint)| *checkpoint));
         }
         if let Some(rollback) = &self.rollback {
             protected.extend(rollback.known_good().await?);
@@ -373,6 +363,24 @@ impl SafetyIntegration {
     }
 }
 
+/// The report of a rollback to `restored` that changes nothing, if the workspace is there already.
+pub(crate) async fn already_there(
+    rollback: &dyn Rollback,
+    requested: CheckpointId,
+    restored: CheckpointId,
+) -> Option<RollbackReport> {
+    let (checkpoint, plan) = rollback.preview(&Target::Checkpoint(restored)).await.ok()?;
+    plan.changes.is_empty().then(|| RollbackReport {
+        requested,
+        restored,
+        version_id: checkpoint.details.version_id,
+        saved: None,
+        changes: Vec::new(),
+        tree: plan.tree,
+        attempts: vec![Attempt { checkpoint: restored, error: None }],
+    })
+}
+
 /// Whether an assessment can be read back once it is written: JSON has no infinities, and a journal that holds one could
 /// not be read any more.
 fn is_storable(assessment: &Assessment) -> bool {
@@ -444,6 +452,10 @@ impl SafetyGate for SafetyIntegration {
             }
         }
         Ok(report)
+    }
+
+    async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
+        self.carry_out_order(order).await
     }
 
     async fn get_safety_status(&self) -> Result<SafetyStatus> {

@@ -90,6 +90,8 @@ mod evidence;
 mod gate;
 mod integration;
 mod inventory;
+mod overriding;
+mod person;
 mod policy;
 mod recorded;
 mod remembered;
@@ -111,5 +113,6 @@ pub use gate::{
 };
 pub use integration::{SafetyIntegration, SafetyIntegrationBuilder};
 pub use inventory::{FewerTests, Lost, LostTest, NamedTest, TestChanges};
+pub use person::{PersonsDecision, PersonsOrder, PersonsVerdict};
 pub use policy::{PolicyThresholds, StandardPolicy};
 pub use settings::{OnInconclusive, SafetySettings, SafetySwitches, ValidationSettings};

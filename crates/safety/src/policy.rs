@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
 use crate::evidence::{EvaluationFault, Evidence, FaultKind, Judgement, Observations, Subject};
 use crate::inventory::{TestChanges, tests_run};
+use crate::person::{PersonsDecision, PersonsVerdict};
 use crate::{Error, OnInconclusive, Result};
 
 /// How many tests a sentence names; a decision lists all that were lost beside it.
@@ -113,13 +114,19 @@ impl StandardPolicy {
 
 impl DecisionPolicy for StandardPolicy {
     fn decide(&self, evidence: &Evidence) -> Decision {
+        let person = evidence.request.observations.person.as_ref();
+        if let Some(person) = person.filter(|person| person.verdict != PersonsVerdict::Approve) {
+            return decided_by_a_person(person);
+        }
         let mut reasons = Vec::new();
         edit_reasons(evidence, &mut reasons);
         fault_reasons(evidence, &mut reasons);
         let test_changes = test_reasons(evidence, &mut reasons);
         let hard_evidence = !reasons.is_empty();
         let tampered = reasons.iter().any(|reason| reason.outcome == Outcome::Tampered);
-        let improvement = objective_finding(evidence).filter(|_| !tampered).map(improvement_score);
+        let objective = objective_finding(evidence).filter(|_| !tampered);
+        let improvement = objective.map(improvement_score);
+        let objective_improved = objective.map(|finding| finding.verdict == Verdict::Improved);
         if !tampered {
             self.measurement_reasons(evidence, hard_evidence, &mut reasons);
             self.improvement_reasons(evidence, hard_evidence, improvement, &mut reasons);
@@ -136,12 +143,44 @@ impl DecisionPolicy for StandardPolicy {
             reasons.push(Reason { rule: Rule::NoObjection, outcome: Outcome::Accept, message });
         }
         reasons.sort_by_key(|reason| reason.rule);
-        let outcome = reasons.iter().map(|reason| reason.outcome).max().unwrap_or(Outcome::Reject);
+        let mut outcome = reasons.iter().map(|reason| reason.outcome).max().unwrap_or(Outcome::Reject);
         let decided_by = reasons.iter().rev().find(|reason| reason.outcome == outcome);
         let first = reasons.iter().find(|reason| reason.outcome == outcome);
         let decided_by = if outcome == Outcome::Accept { decided_by } else { first };
-        let decided_by = decided_by.map_or(Rule::NoObjection, |reason| reason.rule);
-        Decision { outcome, decided_by, reasons, safety_score, test_changes, improvement_score: improvement }
+        let mut decided_by = decided_by.map_or(Rule::NoObjection, |reason| reason.rule);
+        if let (Outcome::Inconclusive, Some(person)) = (outcome, person) {
+            // The question was asked before, and answered.
+            reasons.insert(0, reason_of(person));
+            (outcome, decided_by) = (Outcome::Accept, Rule::Overridden);
+        }
+        Decision {
+            outcome,
+            decided_by,
+            reasons,
+            safety_score,
+            test_changes,
+            improvement_score: improvement,
+            objective_improved,
+        }
+    }
+}
+
+/// What a person said.
+fn reason_of(person: &PersonsDecision) -> Reason {
+    Reason { rule: Rule::Overridden, outcome: person.verdict.outcome(), message: person.to_string() }
+}
+
+/// The decision on a version that a person has refused before. Nothing was observed of it.
+fn decided_by_a_person(person: &PersonsDecision) -> Decision {
+    let reason = reason_of(person);
+    Decision {
+        outcome: reason.outcome,
+        decided_by: Rule::Overridden,
+        reasons: vec![reason],
+        safety_score: SafetyScore::none("a person has decided about this version before"),
+        test_changes: TestChanges::default(),
+        improvement_score: None,
+        objective_improved: None,
     }
 }
 
@@ -445,12 +484,7 @@ fn improvement_score(finding: &Finding) -> f64 {
 /// The published score.
 fn safety_score(evidence: &Evidence, no_data: Option<&str>) -> SafetyScore {
     if let Some(why) = no_data {
-        return SafetyScore {
-            score: 0.0,
-            no_data: Some(why.to_owned()),
-            test_pass_rate: 0.0,
-            penalties: Vec::new(),
-        };
+        return SafetyScore::none(why);
     }
     let reports = &evidence.request.observations.test_results;
     let run = tests_run(&reports.iter().collect::<Vec<_>>());

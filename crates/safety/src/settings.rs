@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::PolicyThresholds;
 
+/// The most that an evaluation may be made again.
+const RETRIES_MAX: u32 = 100;
+
 /// What becomes of a candidate that the evidence does not decide. It is never accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,6 +136,21 @@ impl Default for ValidationSettings {
 }
 
 impl SafetySettings {
+    /// Whether the numbers that only the loop uses lie in their ranges.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) with the key.
+    pub fn check(&self) -> crate::Result<()> {
+        if self.max_evaluation_retries > RETRIES_MAX {
+            return Err(crate::Error::Invalid {
+                what: "safety.max_evaluation_retries".to_owned(),
+                reason: format!("{} is more than {RETRIES_MAX}", self.max_evaluation_retries),
+            });
+        }
+        Ok(())
+    }
+
     /// The thresholds of the decision.
     pub fn policy(&self, validation: &ValidationSettings) -> PolicyThresholds {
         PolicyThresholds {

@@ -11,8 +11,9 @@ use evoseal_safety::conformance::safety_gate::GateInPlace;
 use evoseal_safety::conformance::{audit_log, decision_policy, safety_gate};
 use evoseal_safety::{
     AuditEvent, AuditLog, AuditRecord, CleanupReport, Decision, DecisionPolicy, Evidence, FileAuditLog,
-    Judgement, MemoryAuditLog, Outcome, Result, SafetyGate, SafetyIntegration, SafetyStatus, SafetySwitches,
-    SafetyValidation, Settlement, SettlementReport, StandardPolicy, ValidationRequest,
+    Judgement, MemoryAuditLog, Outcome, PersonsOrder, PersonsVerdict, Result, SafetyGate, SafetyIntegration,
+    SafetyStatus, SafetySwitches, SafetyValidation, Settlement, SettlementReport, StandardPolicy,
+    ValidationRequest,
 };
 use evoseal_testkit::{CopyRollback, FakeCheckpointStore, Faults, MemoryMetrics, ScriptedDetector};
 use evoseal_types::{ManualClock, TestStatus};
@@ -266,6 +267,7 @@ enum GateFault {
     AcceptsOnlyOnce,
     CountsRollbacksTwice,
     AcceptsWhatItRefused,
+    DisobeysPersons,
     DeletesTheIncumbent,
 }
 
@@ -303,6 +305,14 @@ impl SafetyGate for BadGate {
         Ok(report)
     }
 
+    async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
+        let mut obeyed = order.clone();
+        if self.fault == GateFault::DisobeysPersons {
+            obeyed.decision.verdict = PersonsVerdict::Hold;
+        }
+        self.inner.override_version(&obeyed).await
+    }
+
     async fn get_safety_status(&self) -> Result<SafetyStatus> {
         let mut status = self.inner.get_safety_status().await?;
         if let Some(rollbacks) =
@@ -329,6 +339,7 @@ fn each_broken_gate_is_rejected_by_the_case_for_its_fault() {
         (GateFault::AcceptsOnlyOnce, "settles_an_acceptance_any_number_of_times"),
         (GateFault::CountsRollbacksTwice, "settles_a_refusal_any_number_of_times"),
         (GateFault::AcceptsWhatItRefused, "reports_every_refusal_as_a_step_that_accepted_nothing"),
+        (GateFault::DisobeysPersons, "carries_out_what_a_person_decides_any_number_of_times"),
         (GateFault::DeletesTheIncumbent, "keeps_the_incumbent_and_its_parent_when_it_cleans_up"),
     ];
     assert_eq!(pairs.len(), safety_gate::CASES.len(), "every case rejects something");
@@ -344,5 +355,6 @@ fn each_broken_gate_is_rejected_by_the_case_for_its_fault() {
 
 #[test]
 fn an_outcome_is_ordered_from_mild_to_harsh() {
-    assert!(Outcome::Accept < Outcome::Inconclusive && Outcome::Reject < Outcome::RollBack);
+    use Outcome::{Accept, Error, Inconclusive, Reject, RollBack, Tampered};
+    assert!([Accept, Inconclusive, Error, Reject, RollBack, Tampered].is_sorted());
 }

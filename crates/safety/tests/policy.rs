@@ -5,11 +5,11 @@ mod support;
 
 use evoseal_regression::{DataProblem, Finding, Interval, Verdict};
 use evoseal_safety::{
-    DecisionPolicy, Evidence, FaultKind, Judgement, Observations, OnInconclusive, Outcome, PolicyThresholds,
-    Rule, SafetyScore, StandardPolicy, Subject,
+    DecisionPolicy, Evidence, FaultKind, Judgement, Observations, OnInconclusive, Outcome, PersonsDecision,
+    PersonsVerdict, PolicyThresholds, Rule, SafetyScore, StandardPolicy, Subject,
 };
 use evoseal_sandbox::ViolationKind;
-use evoseal_types::{Direction, Severity, TestReport, TestStatus};
+use evoseal_types::{Direction, Severity, TestReport, TestStatus, Timestamp};
 use proptest::prelude::*;
 use support::{assessed, case, decide, fault, finding, harmless, objective, samples, violation};
 
@@ -210,6 +210,42 @@ fn an_evaluation_that_could_not_be_run_is_an_error_without_a_score() {
     expect(&evidence, Outcome::Error, &[Rule::EvaluationFault]);
     let score = StandardPolicy::default().decide(&evidence).safety_score;
     assert_eq!((score.score, score.no_data.as_deref()), (0.0, Some("the evaluation could not be made")));
+}
+
+fn said(verdict: PersonsVerdict) -> Option<PersonsDecision> {
+    let reason = "seen before".to_owned();
+    let (version_id, person, at) = (support::version("v1"), "ada".to_owned(), Timestamp::default());
+    Some(PersonsDecision { version_id, verdict, person, at, reason })
+}
+
+#[test]
+fn what_a_person_refused_before_is_refused_again_without_being_looked_at() {
+    for (verdict, outcome) in
+        [(PersonsVerdict::Reject, Outcome::Reject), (PersonsVerdict::Hold, Outcome::Inconclusive)]
+    {
+        let evidence = with(|evidence| {
+            evidence.request.observations = Observations { person: said(verdict), ..Observations::default() };
+            evidence.judgement = Judgement::NotAsked;
+        });
+        expect(&evidence, outcome, &[Rule::Overridden]);
+        assert!(StandardPolicy::default().decide(&evidence).safety_score.no_data.is_some());
+    }
+}
+
+#[test]
+fn an_approval_answers_an_open_question_and_overrules_no_evidence() {
+    let decide = |finding: Finding| {
+        let evidence = with(|evidence| {
+            evidence.request.observations.person = said(PersonsVerdict::Approve);
+            evidence.judgement = assessed(vec![finding]);
+        });
+        let decision = StandardPolicy::default().decide(&evidence);
+        (decision.outcome, decision.decided_by)
+    };
+    let open = Finding { interval: None, ..finding(Verdict::Inconclusive) };
+    assert_eq!(decide(open), (Outcome::Accept, Rule::Overridden));
+    assert_eq!(decide(finding(Verdict::Regressed)), (Outcome::Reject, Rule::Regression));
+    assert_eq!(decide(finding(Verdict::Equivalent)), (Outcome::Accept, Rule::NoObjection));
 }
 
 #[test]

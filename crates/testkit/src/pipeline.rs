@@ -100,7 +100,9 @@ impl Proposer for ScriptedProposer {
 ///
 /// `time=7` is the metric `time` in seconds; `pass=3`, `fail=1` and `error=1` are counts of tests (3 pass by default);
 /// `crash`, `refuse`, `hang`, `drop` and `tamper` make the evaluation crash, return an error, never return, leave a file
-/// behind, or overwrite `tests.txt`. The incumbent is measured beside the candidate. Clones share the count of calls.
+/// behind, or overwrite `tests.txt`. `starve=2` keeps the first two evaluations of a version from being started, and `unsure`
+/// is a metric that only the candidate has, so that no detector can compare it. The incumbent is measured beside the
+/// candidate. Clones share the count of calls.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedEvaluator {
     faults: Faults,
@@ -141,6 +143,12 @@ fn time_of(words: &BTreeMap<String, String>) -> Vec<MetricSamples> {
     value.map(|value: f64| MetricSamples::independent(spec, &[value; 3])).into_iter().collect()
 }
 
+/// A metric that the incumbent does not have.
+fn unsure() -> MetricSamples {
+    let spec = MetricSpec::new("unsure", "s", Direction::Increase).expect("a valid name");
+    MetricSamples::independent(spec, &[1.0; 3])
+}
+
 #[async_trait]
 impl Evaluator for ScriptedEvaluator {
     async fn evaluate(&self, request: &EvaluationRequest) -> Result<Evaluation> {
@@ -162,6 +170,19 @@ impl Evaluator for ScriptedEvaluator {
         if has("refuse") {
             return Err(evaluator_error(std::io::Error::other("it refuses")));
         }
+        let starved = {
+            let version = request.candidate.version_id.to_string();
+            lock(&self.calls).iter().filter(|call| **call == version).count() as u64 <= count("starve", 0)
+        };
+        if starved {
+            let fault = EvaluationFault {
+                kind: FaultKind::NotRun,
+                stage: "test".to_owned(),
+                subject: Subject::Candidate,
+                message: "no space left on device".to_owned(),
+            };
+            return Ok(Evaluation { faults: vec![fault], ..Evaluation::default() });
+        }
         let crash = has("crash").then(|| EvaluationFault {
             kind: FaultKind::Crashed,
             stage: "measure".to_owned(),
@@ -181,7 +202,7 @@ impl Evaluator for ScriptedEvaluator {
                 count("error", 0),
                 0,
             )],
-            metrics: time_of(&words),
+            metrics: time_of(&words).into_iter().chain(has("unsure").then(unsure)).collect(),
             incumbent_metrics: incumbent,
             paired: request.incumbent.is_some(),
             faults: crash.into_iter().collect(),

@@ -139,7 +139,7 @@ pub(crate) fn row(result: &IterationResult) -> IterationRow {
 /// What has to be seen beside the outcome.
 fn notes(result: &IterationResult) -> Vec<String> {
     let decision = result.safety_result.as_ref().map(|validation| &validation.decision);
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = result.overrides.iter().rev().map(ToString::to_string).collect();
     if let Some(why) = decision.and_then(|decision| decision.safety_score.no_data.as_ref()) {
         notes.push(format!("no safety score: {why}"));
     }

@@ -39,7 +39,9 @@ fn events() -> Result<Vec<AuditEvent>, String> {
             outcome: Outcome::Accept,
             person: "someone".to_owned(),
             reason,
+            at: evoseal_types::Timestamp::default(),
         },
+        AuditEvent::Held { version_id: version("v2")?, checkpoint },
         AuditEvent::CleanedUp { checkpoints: vec![checkpoint] },
     ])
 }
