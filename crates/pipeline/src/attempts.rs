@@ -1,6 +1,6 @@
 //! Evaluations that are made again because their surroundings kept them from being made.
 
-use evoseal_safety::VersionRef;
+use evoseal_safety::{EvaluationFault, VersionRef};
 use evoseal_types::{ErrorClass, TestStatus};
 
 use crate::event::{EventKind, Stage};
@@ -62,6 +62,6 @@ impl EvolutionPipeline {
 fn is_only_environmental(evaluation: &Evaluation) -> bool {
     let failed = |status| status == TestStatus::Fail;
     !evaluation.faults.is_empty()
-        && evaluation.faults.iter().all(|fault| fault.is_environmental())
+        && evaluation.faults.iter().all(EvaluationFault::is_environmental)
         && !evaluation.test_results.iter().any(|report| failed(report.status) || report.tests_failed > 0)
 }

@@ -113,6 +113,12 @@
 //! # }
 //! ```
 //!
+//! # Persons
+//!
+//! What the loop does not decide is held, and with [`OnInconclusive::Ask`](evoseal_safety::OnInconclusive) the run waits. An
+//! [`Overrider`] carries out what a person decides between runs; [`VersionState`] says what a candidate is after all of that,
+//! and `STATES.md` shows what leads from one state to another. [`LoopRules`] holds what follows from what is no verdict.
+//!
 //! # What it does not do
 //!
 //! - It evaluates one candidate after the other, never two at once.

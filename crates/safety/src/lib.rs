@@ -28,6 +28,8 @@
 //!   the order of [`Rule`], with [`PolicyThresholds`].
 //! - [`AuditLog`] remembers what was decided and done: [`FileAuditLog`] in a file that `FORMAT.md` describes,
 //!   [`MemoryAuditLog`] for as long as the process lives.
+//! - [`TestChanges`] names the tests that a candidate lost; [`PersonsDecision`] is what a person decides, which
+//!   [`SafetyGate::override_version`] carries out.
 //! - [`SafetySettings`] and [`ValidationSettings`] bear the published keys.
 //! - The feature `conformance` exports a test suite for each of the three traits.
 //!

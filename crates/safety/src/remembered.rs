@@ -42,7 +42,7 @@ impl Remembered {
                     self.held.push((version_id, checkpoint));
                 }
                 AuditEvent::Overridden { version_id, outcome, .. } => {
-                    self.override_version(&version_id, outcome)
+                    self.override_version(&version_id, outcome);
                 }
                 AuditEvent::RolledBack { from, to, reason } => {
                     self.rolled_back.insert(from, (reason, to));

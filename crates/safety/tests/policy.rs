@@ -212,10 +212,10 @@ fn an_evaluation_that_could_not_be_run_is_an_error_without_a_score() {
     assert_eq!((score.score, score.no_data.as_deref()), (0.0, Some("the evaluation could not be made")));
 }
 
-fn said(verdict: PersonsVerdict) -> Option<PersonsDecision> {
+fn said(verdict: PersonsVerdict) -> PersonsDecision {
     let reason = "seen before".to_owned();
     let (version_id, person, at) = (support::version("v1"), "ada".to_owned(), Timestamp::default());
-    Some(PersonsDecision { version_id, verdict, person, at, reason })
+    PersonsDecision { version_id, verdict, person, at, reason }
 }
 
 #[test]
@@ -224,7 +224,8 @@ fn what_a_person_refused_before_is_refused_again_without_being_looked_at() {
         [(PersonsVerdict::Reject, Outcome::Reject), (PersonsVerdict::Hold, Outcome::Inconclusive)]
     {
         let evidence = with(|evidence| {
-            evidence.request.observations = Observations { person: said(verdict), ..Observations::default() };
+            evidence.request.observations =
+                Observations { person: Some(said(verdict)), ..Observations::default() };
             evidence.judgement = Judgement::NotAsked;
         });
         expect(&evidence, outcome, &[Rule::Overridden]);
@@ -236,7 +237,7 @@ fn what_a_person_refused_before_is_refused_again_without_being_looked_at() {
 fn an_approval_answers_an_open_question_and_overrules_no_evidence() {
     let decide = |finding: Finding| {
         let evidence = with(|evidence| {
-            evidence.request.observations.person = said(PersonsVerdict::Approve);
+            evidence.request.observations.person = Some(said(PersonsVerdict::Approve));
             evidence.judgement = assessed(vec![finding]);
         });
         let decision = StandardPolicy::default().decide(&evidence);

@@ -1,7 +1,7 @@
 //! `evoseal status`.
 
 use evoseal_checkpoint::CheckpointStore;
-use evoseal_pipeline::{RunState, VersionState};
+use evoseal_pipeline::{FinishedIteration, RunState, VersionState};
 use evoseal_rollback::Rollback;
 use evoseal_safety::SafetyGate;
 use evoseal_types::VersionId;
@@ -100,5 +100,5 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
 fn held(state: &RunState) -> Vec<VersionId> {
     let is_held = |state| matches!(state, VersionState::Held | VersionState::Awaiting);
     let held = state.finished.iter().filter(|finished| is_held(VersionState::of(finished)));
-    held.filter_map(|finished| finished.version()).map(|version| version.version_id).collect()
+    held.filter_map(FinishedIteration::version).map(|version| version.version_id).collect()
 }
