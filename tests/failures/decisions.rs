@@ -118,6 +118,49 @@ fn tampering_has_no_score_and_lost_tests_are_named() {
     ]);
 }
 
+/// A project with a third test that depends on something outside: it passes when the first version is evaluated, and fails
+/// afterwards.
+fn with_a_flaky_test(agent: &str) -> Project {
+    let project = Project::new(agent);
+    let tests = project.read("tests/run.sh").replace("running 2", "running 3");
+    let flaky = "check is_reachable \"$([ \"$EVOSEAL_ITERATION\" = 0 ] && echo yes)\" yes\necho\nif [";
+    project.write("tests/run.sh", &tests.replace("echo\nif [", flaky));
+    project
+}
+
+#[test]
+fn a_test_that_fails_on_the_accepted_version_too_is_named_as_flaky_and_does_not_decide() {
+    let project = with_a_flaky_test("echo 50 > cost.txt");
+    let report = json(&project, &["run", "-n", "1", "--json"], 0);
+    let result = &report["results"][0];
+    assert_eq!(result["outcome"], "accepted", "{result}");
+    assert_eq!(result["observations"]["metrics"][0]["spec"]["name"], "cost", "it is measured all the same");
+    assert_eq!(result["observations"]["retests"][0]["incumbent"], serde_json::json!(["fail", "fail"]));
+    project.evoseal(&["status"]).run().expect(0).shows(&["flaky tests  is_reachable"]);
+    for command in [&["log"][..], &["show", "1"]] {
+        project.evoseal(command).run().expect(0).shows(&["flaky test", "is_reachable"]);
+    }
+    project.evoseal(&["report"]).run().expect(0);
+    assert!(project.read("evoseal-report.html").contains("is_reachable"));
+
+    let project = with_a_flaky_test("echo 50 > cost.txt");
+    project.configure("format = \"libtest\"", "format = \"libtest\"\nretries = 0");
+    let report = json(&project, &["run", "-n", "1", "--json"], 1);
+    assert_eq!(report["results"][0]["outcome"], "rolled_back", "nothing is run again");
+}
+
+#[test]
+fn a_failing_test_beside_a_flaky_one_still_rolls_back() {
+    let project = with_a_flaky_test("echo 50 > cost.txt; echo 'echo 43' > program.sh");
+    let report = json(&project, &["run", "-n", "1", "--json"], 1);
+    let result = &report["results"][0];
+    assert_eq!(result["outcome"], "rolled_back", "{result}");
+    assert_eq!(
+        result["safety_result"]["decision"]["reasons"][0]["message"],
+        "tests: 2 of 3 tests failed: answers"
+    );
+}
+
 #[test]
 fn each_breaker_ends_a_run_with_its_own_words() {
     for (setting, text, code) in [

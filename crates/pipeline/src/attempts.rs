@@ -1,13 +1,13 @@
 //! Evaluations that are made again because their surroundings kept them from being made.
 
-use evoseal_safety::{EvaluationFault, VersionRef};
+use evoseal_safety::{EvaluationFault, NamedTest, VersionRef};
 use evoseal_types::{ErrorClass, TestStatus};
 
 use crate::event::{EventKind, Stage};
 use crate::journal::{InFlight, JournalEntry};
 use crate::observe::{cut, describe, not_run};
 use crate::pipeline::{EvolutionPipeline, Run};
-use crate::{Evaluation, Result};
+use crate::{Evaluation, EvaluationRequest, Result};
 
 impl EvolutionPipeline {
     /// Evaluates, and again where the surroundings are to blame, at most as often as the rules allow over the life of the
@@ -17,10 +17,12 @@ impl EvolutionPipeline {
         run: &mut Run,
         flight: &InFlight,
         version: &VersionRef,
+        tolerated: Vec<NamedTest>,
     ) -> Result<Option<Evaluation>> {
         let mut failed = flight.failed_evaluations.len();
         loop {
             let request = self.evaluation_request(flight, version).await?;
+            let request = EvaluationRequest { tolerated: tolerated.clone(), ..request };
             let evaluated = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await;
             let Some(evaluated) = evaluated else { return Ok(None) };
             let (evaluation, may_pass) = match evaluated {

@@ -72,6 +72,10 @@ impl EvolutionPipeline {
                 return Ok(Some(StopReason::Interrupted));
             }
         }
+        if !self.retest(run).await? {
+            self.give_up(run, INTERRUPTED).await?;
+            return Ok(Some(StopReason::Interrupted));
+        }
         self.judge(run).await?;
         Ok(None)
     }
@@ -198,10 +202,12 @@ impl EvolutionPipeline {
             run.state.incumbent.as_ref().map(|(_, observations)| observations.clone()).unwrap_or_default();
         let observations = if violations.is_empty() {
             self.stage_started(iteration, Stage::Evaluate);
-            let evaluated = self.evaluate_bounded(run, &flight, &version).await?;
+            let quarantined: Vec<_> = run.state.quarantined.iter().cloned().collect();
+            let evaluated = self.evaluate_bounded(run, &flight, &version, quarantined.clone()).await?;
             let Some(evaluation) = evaluated else { return Ok(false) };
             let violations = self.check_edit(iteration, &changes).await?;
-            let observations = Observations { person, ..observe(evaluation, violations, &earlier) };
+            let observed = observe(evaluation, violations, &earlier);
+            let observations = Observations { person, quarantined, ..observed };
             self.stage_completed(iteration, Stage::Evaluate, summary_of(&observations));
             observations
         } else {
@@ -212,7 +218,7 @@ impl EvolutionPipeline {
     }
 
     /// What all guards say.
-    async fn check_edit(&self, iteration: u64, changes: &[Change]) -> Result<Vec<Violation>> {
+    pub(crate) async fn check_edit(&self, iteration: u64, changes: &[Change]) -> Result<Vec<Violation>> {
         self.stage_started(iteration, Stage::Guard);
         let (guards, workspace, changes) =
             (self.guards.clone(), self.parts.workspace.clone(), changes.to_vec());
@@ -258,6 +264,7 @@ impl EvolutionPipeline {
             incumbent,
             iteration: flight.iteration,
             run_directory: self.run_directory().await?,
+            tolerated: Vec::new(),
         })
     }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evoseal_safety::{
-    EvaluationFault, Observations, Outcome, PersonsDecision, PersonsOrder, PersonsVerdict, SafetyValidation,
-    SettlementReport, VersionRef,
+    EvaluationFault, Flakiness, NamedTest, Observations, Outcome, PersonsDecision, PersonsOrder,
+    PersonsVerdict, SafetyValidation, SettlementReport, Subject, VersionRef,
 };
-use evoseal_types::{Change, CheckpointId, Digest, Timestamp};
+use evoseal_types::{Change, CheckpointId, Digest, TestStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::StopReason;
@@ -75,6 +75,13 @@ pub enum JournalEntry {
         iteration: u64,
         /// What was observed.
         observations: Observations,
+    },
+    /// Tests that failed on the candidate were run again.
+    Retested {
+        /// The iteration.
+        iteration: u64,
+        /// How they ended.
+        retest: Retest,
     },
     /// The decision, about to be carried out.
     Decided {
@@ -156,6 +163,17 @@ pub enum JournalEntry {
     },
 }
 
+/// One more run of failed tests on one of the two versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retest {
+    /// Counts from 1 for each version.
+    pub attempt: u32,
+    /// On which version.
+    pub subject: Subject,
+    /// How each of the tests ended; `skip` where it was not run.
+    pub tests: Vec<(NamedTest, TestStatus)>,
+}
+
 /// An iteration that has begun, with what is known about it so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InFlight {
@@ -173,6 +191,8 @@ pub struct InFlight {
     pub failed_evaluations: Vec<Vec<EvaluationFault>>,
     /// What was observed.
     pub observations: Option<Observations>,
+    /// Runs of failed tests again, in order.
+    pub retests: Vec<Retest>,
     /// The judgement.
     pub validation: Option<Box<SafetyValidation>>,
     /// The checkpoint of an accepted candidate with its results.
@@ -212,6 +232,7 @@ impl InFlight {
             candidate: None,
             failed_evaluations: Vec::new(),
             observations: None,
+            retests: Vec::new(),
             validation: None,
             accepted: None,
             settled: None,
@@ -300,6 +321,8 @@ pub struct RunState {
     pub evaluations: u64,
     /// Iterations since the objective last improved, or since the last run that ended.
     pub without_improvement: u64,
+    /// Tests that were found to be flaky on an accepted version.
+    pub quarantined: BTreeSet<NamedTest>,
     /// The iteration that a person is asked about.
     pub asked: Option<u64>,
     /// What a person has decided and nobody has carried out yet.
@@ -380,6 +403,7 @@ impl RunState {
             JournalEntry::Overridden { report, .. } => self.override_version(report),
             JournalEntry::Proposed { iteration, .. }
             | JournalEntry::EvaluationFailed { iteration, .. }
+            | JournalEntry::Retested { iteration, .. }
             | JournalEntry::PersonAsked { iteration }
             | JournalEntry::CandidateCaptured { iteration, .. }
             | JournalEntry::Observed { iteration, .. }
@@ -388,15 +412,13 @@ impl RunState {
             | JournalEntry::Settled { iteration, .. } => {
                 if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.iteration == *iteration)
                 {
+                    self.evaluations += u64::from(is_of_an_evaluation(flight, entry));
                     advance(flight, entry);
-                    match entry {
-                        JournalEntry::PersonAsked { iteration } => self.asked = Some(*iteration),
-                        JournalEntry::EvaluationFailed { .. } => self.evaluations += 1,
-                        JournalEntry::Observed { observations, .. } if observations.is_evaluated() => {
-                            self.evaluations += 1;
-                        }
-                        _ => {}
-                    }
+                }
+                match entry {
+                    JournalEntry::PersonAsked { iteration } => self.asked = Some(*iteration),
+                    JournalEntry::Observed { observations, .. } => self.quarantine(observations),
+                    _ => {}
                 }
             }
         }
@@ -423,6 +445,13 @@ impl RunState {
             self.incumbent = Some((version, observations));
         }
         self.finished.push(FinishedIteration { flight, ended_at, overrides: Vec::new() });
+    }
+
+    /// Remembers the tests that flip on an accepted version.
+    fn quarantine(&mut self, observations: &Observations) {
+        let flaky =
+            observations.retests.iter().filter(|retested| retested.flakiness() == Flakiness::OnIncumbent);
+        self.quarantined.extend(flaky.map(|retested| retested.test.clone()));
     }
 
     /// What a person decided has been carried out as `report` says. What could not be restored was not approved.
@@ -464,6 +493,23 @@ impl RunState {
     }
 }
 
+/// Whether an entry says what came of an evaluation. Where failed tests were run again, what was observed before is written down
+/// once more with that added.
+fn is_of_an_evaluation(flight: &InFlight, entry: &JournalEntry) -> bool {
+    let known = |new: &Observations| {
+        flight.observations.as_ref().is_some_and(|known| {
+            known.test_results == new.test_results
+                && known.metrics == new.metrics
+                && known.faults == new.faults
+        })
+    };
+    match entry {
+        JournalEntry::EvaluationFailed { .. } => true,
+        JournalEntry::Observed { observations, .. } => observations.is_evaluated() && !known(observations),
+        _ => false,
+    }
+}
+
 /// Adds what an entry says to an iteration in flight.
 fn advance(flight: &mut InFlight, entry: &JournalEntry) {
     match entry {
@@ -472,6 +518,7 @@ fn advance(flight: &mut InFlight, entry: &JournalEntry) {
             flight.candidate = Some((version.clone(), changes.clone()));
         }
         JournalEntry::EvaluationFailed { faults, .. } => flight.failed_evaluations.push(faults.clone()),
+        JournalEntry::Retested { retest, .. } => flight.retests.push(retest.clone()),
         JournalEntry::PersonAsked { .. } => flight.asked = true,
         JournalEntry::Observed { observations, .. } => flight.observations = Some(observations.clone()),
         JournalEntry::Decided { validation, .. } => flight.validation = Some(validation.clone()),

@@ -146,6 +146,7 @@ mod pipeline;
 mod proposer;
 mod recover;
 mod result;
+mod retest;
 mod rules;
 mod states;
 mod stop;
@@ -158,7 +159,9 @@ pub use config::EvolutionConfig;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluation, EvaluationRequest, Evaluator, VersionInPlace};
 pub use event::{Event, EventKind, Observer, Stage};
-pub use journal::{AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, PendingOverride, RunState};
+pub use journal::{
+    AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, PendingOverride, Retest, RunState,
+};
 pub use journal_file::Journal;
 pub use lock::RunLock;
 pub use overrides::{OverridePlan, OverrideReport, OverrideRequest, Overrider};

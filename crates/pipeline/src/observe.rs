@@ -40,6 +40,8 @@ pub(crate) fn observe(
         metrics: evaluation.metrics,
         incumbent_metrics: if side_by_side { evaluation.incumbent_metrics } else { earlier.metrics.clone() },
         paired: side_by_side && evaluation.paired,
+        retests: Vec::new(),
+        quarantined: Vec::new(),
         person: None,
     }
 }

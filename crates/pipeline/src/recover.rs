@@ -170,6 +170,7 @@ impl EvolutionPipeline {
             incumbent: None,
             iteration: 0,
             run_directory: self.run_directory().await?,
+            tolerated: Vec::new(),
         };
         // Captured before the evaluation, so that what the evaluation leaves behind does not become part of the version.
         let captured = if run.options.enable_checkpoints {

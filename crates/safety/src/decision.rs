@@ -62,6 +62,8 @@ pub enum Rule {
     NoTestsRun,
     /// A test that passed in the incumbent is gone or no longer runs.
     TestsMissing,
+    /// A test failed that is flaky on the accepted version too.
+    FlakyTests,
     /// The detector failed.
     DetectorFailed,
     /// A metric is missing, non-finite or has too few samples.
@@ -91,6 +93,7 @@ impl fmt::Display for Rule {
             Self::TestsFailed => "tests failed",
             Self::NoTestsRun => "no tests run",
             Self::TestsMissing => "tests missing",
+            Self::FlakyTests => "flaky tests",
             Self::DetectorFailed => "detector failed",
             Self::MetricUnusable => "metric unusable",
             Self::Regression => "regression",

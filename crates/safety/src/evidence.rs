@@ -7,7 +7,7 @@ use evoseal_sandbox::{Violation, ViolationKind};
 use evoseal_types::{MetricSamples, Objective, TestReport, TestStatus, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::{PersonsDecision, TestChanges};
+use crate::{NamedTest, PersonsDecision, RetestedTest, TestChanges};
 
 /// What happened while a version was evaluated that keeps its results from counting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,12 @@ pub struct Observations {
     pub incumbent_metrics: Vec<MetricSamples>,
     /// Whether sample `i` of one side was measured right beside sample `i` of the other.
     pub paired: bool,
+    /// Tests that failed on the candidate and were run again on both versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retests: Vec<RetestedTest>,
+    /// Tests that were found to be flaky on an accepted version before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<NamedTest>,
     /// What a person has decided about a version with the very same tree. One that was rejected or held is not evaluated
     /// again; an approval answers where the evidence does not decide, and overrules none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

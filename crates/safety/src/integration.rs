@@ -147,7 +147,7 @@ impl SafetyIntegration {
         let observations = &request.observations;
         let hard = !observations.violations.is_empty()
             || !observations.faults.is_empty()
-            || observations.test_results.iter().any(|report| report.status != TestStatus::Pass);
+            || observations.test_results.iter().any(|report| !observations.passes(report));
         let nothing_measured = observations.metrics.is_empty() && observations.incumbent_metrics.is_empty();
         if hard || nothing_measured || request.current_version_id.is_none() {
             return Ok(Judgement::NotAsked);

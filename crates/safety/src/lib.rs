@@ -89,6 +89,7 @@ mod audit_file;
 mod decision;
 mod error;
 mod evidence;
+mod flaky;
 mod gate;
 mod integration;
 mod inventory;
@@ -109,6 +110,7 @@ pub use error::{Error, Result};
 pub use evidence::{
     EvaluationFault, Evidence, FaultKind, Judgement, Observations, Subject, ValidationRequest,
 };
+pub use flaky::{Flakiness, RetestedTest};
 pub use gate::{
     CheckpointStatus, CleanupReport, EvolutionStep, RegressionStatus, RollbackStatus, SafetyGate,
     SafetyGateExt, SafetyStatus, SafetyValidation, Settlement, SettlementReport, StepResult, VersionRef,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
 use crate::evidence::{EvaluationFault, Evidence, FaultKind, Judgement, Observations, Subject};
+use crate::flaky::{Flakiness, RetestedTest, is_failure};
 use crate::inventory::{TestChanges, tests_run};
 use crate::person::{PersonsDecision, PersonsVerdict};
 use crate::{Error, OnInconclusive, Result};
@@ -122,7 +123,7 @@ impl DecisionPolicy for StandardPolicy {
         edit_reasons(evidence, &mut reasons);
         fault_reasons(evidence, &mut reasons);
         let test_changes = test_reasons(evidence, &mut reasons);
-        let hard_evidence = !reasons.is_empty();
+        let hard_evidence = reasons.iter().any(|reason| reason.outcome != Outcome::Accept);
         let tampered = reasons.iter().any(|reason| reason.outcome == Outcome::Tampered);
         let objective = objective_finding(evidence).filter(|_| !tampered);
         let improvement = objective.map(improvement_score);
@@ -139,7 +140,9 @@ impl DecisionPolicy for StandardPolicy {
             }
         }
         if reasons.iter().all(|reason| reason.outcome == Outcome::Accept) {
-            let message = "all tests pass and no metric is measurably worse".to_owned();
+            let excused = evidence.request.observations.retests.iter().any(RetestedTest::is_excused);
+            let tests = if excused { "all tests pass but flaky ones" } else { "all tests pass" };
+            let message = format!("{tests} and no metric is measurably worse");
             reasons.push(Reason { rule: Rule::NoObjection, outcome: Outcome::Accept, message });
         }
         reasons.sort_by_key(|reason| reason.rule);
@@ -252,11 +255,11 @@ fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) -> TestChanges {
         if let Some(problem) = cases_against_counts(report) {
             object(reasons, Rule::TestReportInvalid, Outcome::Reject, format!("{name}: {problem}"));
         }
+        if observations.passes(report) && report.status != TestStatus::Pass {
+            continue;
+        }
         if report.tests_failed > 0 || report.status == TestStatus::Fail {
-            let failed: Vec<&str> = names_with(report, TestStatus::Fail).take(TESTS_NAMED_MAX).collect();
-            let named = if failed.is_empty() { String::new() } else { format!(": {}", failed.join(", ")) };
-            let message =
-                format!("{name}: {} of {} tests failed{named}", report.tests_failed, report.tests_run);
+            let message = failed_tests(report, observations);
             object(reasons, Rule::TestsFailed, Outcome::RollBack, message);
         }
         if stands_for_a_fault(report, &not_run) {
@@ -274,6 +277,7 @@ fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) -> TestChanges {
             object(reasons, Rule::NoTestsRun, Outcome::Reject, format!("{name} ran no test"));
         }
     }
+    flaky_reasons(observations, reasons);
     let changes = TestChanges::between(&observations.incumbent_test_results, reports);
     if !changes.is_empty() {
         // Many runners stop at the first failure: a run that failed may not have come to the others.
@@ -283,6 +287,42 @@ fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) -> TestChanges {
         object(reasons, Rule::TestsMissing, outcome, message);
     }
     changes
+}
+
+/// Which tests failed, those that are not excused first, and where they flip.
+fn failed_tests(report: &TestReport, observations: &Observations) -> String {
+    let excused = |name: &&str| observations.is_excused(&report.test_type, name);
+    let failed: Vec<&str> = names_with(report, TestStatus::Fail).filter(|name| !excused(name)).collect();
+    let word = |name: &&str| {
+        let retested = observations
+            .retests
+            .iter()
+            .find(|retested| retested.test.test_type == report.test_type && retested.test.name == **name);
+        match retested.map(|retested| (retested.flakiness(), retested.known)) {
+            Some((Flakiness::OnCandidate, _)) => format!("{name} (flaky on the candidate)"),
+            Some((_, true)) => format!("{name} (known to be flaky, but failed every time)"),
+            _ => (*name).to_owned(),
+        }
+    };
+    let named: Vec<String> = failed.iter().take(TESTS_NAMED_MAX).map(word).collect();
+    let named = if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) };
+    format!("{}: {} of {} tests failed{named}", report.test_type, report.tests_failed, report.tests_run)
+}
+
+/// Names the tests whose failure was excused: never silently.
+fn flaky_reasons(observations: &Observations, reasons: &mut Vec<Reason>) {
+    for retested in observations.retests.iter().filter(|retested| retested.is_excused()) {
+        let failures = retested.incumbent.iter().filter(|status| is_failure(**status)).count();
+        let known = if retested.known { "is known to be flaky and " } else { "" };
+        let message = format!(
+            "{}: {} {known}failed on the accepted version in {failures} of {} runs, so that its failure says nothing \
+             about the candidate",
+            retested.test.test_type,
+            retested.test.name,
+            retested.incumbent.len()
+        );
+        object(reasons, Rule::FlakyTests, Outcome::Accept, message);
+    }
 }
 
 /// Whether a report only repeats that the tests could not be run.
@@ -487,7 +527,9 @@ fn safety_score(evidence: &Evidence, no_data: Option<&str>) -> SafetyScore {
         return SafetyScore::none(why);
     }
     let reports = &evidence.request.observations.test_results;
-    let run = tests_run(&reports.iter().collect::<Vec<_>>());
+    let excused = |report| evidence.request.observations.excused_failures(report);
+    let excused: u64 = reports.iter().map(excused).fold(0, u64::saturating_add);
+    let run = tests_run(&reports.iter().collect::<Vec<_>>()).saturating_sub(excused);
     let passed: u64 =
         reports.iter().map(|report| report.tests_passed.min(report.tests_run)).fold(0, u64::saturating_add);
     let test_pass_rate = if run == 0 { 0.0 } else { passed as f64 / run as f64 };

@@ -85,6 +85,18 @@ pub struct TestSettings {
     /// The type under which the report is recorded. Default `tests`.
     #[serde(default = "default_test_type")]
     pub test_type: String,
+    /// How often failed tests are run again on the candidate and on the accepted version, 0 to 20. Default 2: one that fails on
+    /// the candidate every time and passes on the accepted version every time is a failure, one that also fails there is
+    /// flaky.
+    #[serde(default = "default_retries")]
+    pub retries: u32,
+}
+
+/// The most that failed tests are run again.
+const RETRIES_MAX: u32 = 20;
+
+fn default_retries() -> u32 {
+    2
 }
 
 fn default_test_type() -> String {
@@ -265,6 +277,10 @@ impl CommandEvaluatorSettings {
         if self.test.test_type.trim().is_empty() || self.test.test_type.contains(char::is_control) {
             let reason = "it must not be blank or hold control characters".to_owned();
             return Err(Error::Invalid { what: "`test.test_type`".to_owned(), reason });
+        }
+        if self.test.retries > RETRIES_MAX {
+            let reason = "it must be at most 20".to_owned();
+            return Err(Error::Invalid { what: "`test.retries`".to_owned(), reason });
         }
         match &self.measure {
             Some(measure) => {

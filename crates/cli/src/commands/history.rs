@@ -148,6 +148,10 @@ fn notes(result: &IterationResult) -> Vec<String> {
     {
         notes.push(format!("tests lost: {}", changes.summary(TESTS_LISTED_MAX)));
     }
+    let excused = result.observations.retests.iter().filter(|retested| retested.is_excused());
+    notes.extend(
+        excused.map(|retested| format!("flaky test: {}: {}", retested.test.test_type, retested.test.name)),
+    );
     notes
 }
 

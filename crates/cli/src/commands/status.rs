@@ -40,6 +40,7 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
         "last_run_ended": state.run_ended,
         "awaits_person": state.asked,
         "held": held,
+        "flaky_tests": state.quarantined,
         "unfinished_override": state.pending_override.as_ref().map(|pending| pending.iteration),
         "safety": safety,
         "rollback": rollback,
@@ -71,6 +72,10 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
             let more = held.len() - newest.len();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             lines.push(format!("undecided    {}{more}", newest.join(", ")));
+        }
+        if !state.quarantined.is_empty() {
+            let names: Vec<&str> = state.quarantined.iter().map(|test| test.name.as_str()).collect();
+            lines.push(format!("flaky tests  {}", names.join(", ")));
         }
         if let Some((at, reason)) = &state.run_ended {
             lines.push(format!("last run     ended {}: {reason}", history::time(*at)));
