@@ -162,6 +162,43 @@ fn a_failing_test_beside_a_flaky_one_still_rolls_back() {
 }
 
 #[test]
+fn a_check_decides_warns_or_is_only_recorded_and_a_metric_has_its_own_limit() {
+    let checks = |mode: &str| {
+        format!(
+            "[[evaluate.checks]]\nname = \"no_notes\"\nmode = \"{mode}\"\ncommand = \"test ! -e note.txt\"\n"
+        )
+    };
+    for (mode, code, outcome, text) in [
+        ("required", 1, "rejected", "check no_notes failed (the accepted version passes it)"),
+        ("wanted", 0, "accepted", "warning: check no_notes failed"),
+        ("dry_run", 0, "accepted", "no objection"),
+    ] {
+        let project = Project::new("echo 50 > cost.txt; echo x > note.txt");
+        project.add_settings(&checks(mode));
+        let report = json(&project, &["run", "-n", "1", "--json"], code);
+        assert_eq!(report["results"][0]["outcome"], outcome, "{mode}: {report}");
+        assert_eq!(
+            report["results"][0]["observations"]["checks"][0]["passed"], false,
+            "{mode}: it is recorded"
+        );
+        project.evoseal(&["show", "1"]).run().expect(0).shows(&[text]);
+    }
+    let project = Project::new("echo 90 > cost.txt");
+    project.add_settings("[safety.metric_conditions.cost]\nmax = 80.0\n");
+    project.evoseal(&["run", "-n", "1"]).run().expect(2).says(&["at most 80 ms is allowed"]);
+    project.configure("max = 80.0", "max = 100.0");
+    project.configure("echo 90", "echo 101");
+    project.evoseal(&["run", "-n", "1"]).run().expect(1);
+    project
+        .evoseal(&["show", "1"])
+        .run()
+        .expect(0)
+        .shows(&["cost is 101 ms on average; at most 100 ms"]);
+    project.configure("max = 100.0", "max = 1.0\nmin = 2.0");
+    project.evoseal(&["status"]).run().expect(2).says(&["metric_conditions.cost", "above the highest"]);
+}
+
+#[test]
 fn each_breaker_ends_a_run_with_its_own_words() {
     for (setting, text, code) in [
         ("max_iterations_without_improvement = 2", "2 iterations in a row did not improve", 1),

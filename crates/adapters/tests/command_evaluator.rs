@@ -527,3 +527,57 @@ fn more_retries_than_anyone_waits_for_are_refused() {
         CommandEvaluator::new(settings, Launcher::new(Arc::new(PlainSandbox::default()))).unwrap_err();
     assert!(error.to_string().contains("`test.retries`"), "{error}");
 }
+
+#[tokio::test]
+async fn a_check_that_fails_is_run_on_the_incumbent_too_and_stops_the_measurement_only_if_it_decides() {
+    let folders = folders();
+    folders.write("old/tidy", "");
+    for (mode, samples) in [("required", 0), ("wanted", 2), ("dry_run", 2)] {
+        let measured = measuring("command = 'echo METRIC t=1 ms'\nrounds = 2");
+        let checks = format!(
+            "[[checks]]\nname = 'always'\ncommand = 'true'\n\
+             [[checks]]\nname = 'tidy'\nmode = '{mode}'\ncommand = 'test -e tidy || {{ echo untidy; false; }}'\n"
+        );
+        let evaluation = evaluate(&folders, &format!("{measured}{checks}")).await;
+        let results: Vec<(&str, bool, Option<bool>)> = evaluation
+            .checks
+            .iter()
+            .map(|check| (check.name.as_str(), check.passed, check.incumbent_passed))
+            .collect();
+        assert_eq!(results, [("always", true, None), ("tidy", false, Some(true))], "{mode}");
+        assert!(evaluation.checks[1].message.as_ref().unwrap().contains("untidy"));
+        assert_eq!(evaluation.metrics.iter().map(|metric| metric.samples.len()).sum::<usize>(), samples);
+        assert_eq!(evaluation.faults, []);
+    }
+}
+
+#[tokio::test]
+async fn a_check_that_decides_and_cannot_be_run_is_a_fault_and_no_verdict() {
+    let folders = folders();
+    let check = |mode: &str| {
+        format!(
+            "[test]\ncommand = 'true'\nformat = 'exit_code'\n\
+             [[checks]]\nname = 'lint'\nmode = '{mode}'\ncommand = ['no-such-linter']\n"
+        )
+    };
+    let evaluation = evaluate(&folders, &check("required")).await;
+    let (kind, stage, subject, _) = fault(&evaluation);
+    assert_eq!((kind, stage, subject), (FaultKind::NotRun, "check", Subject::Candidate));
+    assert_eq!(evaluation.checks, []);
+    let evaluation = evaluate(&folders, &check("wanted")).await;
+    assert_eq!((evaluation.faults.len(), evaluation.checks[0].passed), (0, false));
+}
+
+#[test]
+fn checks_without_a_name_or_with_the_same_are_refused() {
+    for checks in [
+        "[[checks]]\nname = ' '\ncommand = 'true'\n",
+        "[[checks]]\nname = 'a'\ncommand = 'true'\n[[checks]]\nname = 'a'\ncommand = 'false'\n",
+    ] {
+        let settings = format!("[test]\ncommand = 'true'\nformat = 'exit_code'\n{checks}");
+        let settings: CommandEvaluatorSettings = toml::from_str(&settings).unwrap();
+        let launcher = Launcher::new(Arc::new(PlainSandbox::default()));
+        let error = CommandEvaluator::new(settings, launcher).unwrap_err();
+        assert!(error.to_string().contains("`checks`"), "{error}");
+    }
+}

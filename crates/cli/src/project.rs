@@ -13,7 +13,7 @@ use evoseal_pipeline::{
 };
 use evoseal_regression::{RegressionDetector, RegressionSettings};
 use evoseal_rollback::{Rollback, RollbackManager};
-use evoseal_safety::{FileAuditLog, SafetyIntegration, SafetySwitches, StandardPolicy};
+use evoseal_safety::{FileAuditLog, SafetyIntegration, SafetySwitches};
 use evoseal_sandbox::{EditScope, EditSize, EnvironmentPolicy, Guard, LinuxSandbox, ProtectedPaths, Sandbox};
 use evoseal_types::{Clock, SystemClock};
 
@@ -155,7 +155,7 @@ impl Project {
         let settings = &self.loaded.settings;
         let detector = RegressionDetector::new(&self.detector_settings())?;
         let audit = FileAuditLog::new(self.audit_path(), Arc::clone(&self.clock));
-        let policy = StandardPolicy::new(settings.safety.policy(&settings.validation))?;
+        let policy = settings.safety.decision_policy(&settings.validation)?;
         let builder = SafetyIntegration::builder(
             checkpoints,
             metrics,

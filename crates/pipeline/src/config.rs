@@ -82,7 +82,7 @@ impl EvolutionConfig {
     /// [`Error::Safety`](crate::Error::Safety) for thresholds outside their range.
     pub fn policy(&self) -> Result<StandardPolicy> {
         self.safety.check()?;
-        Ok(StandardPolicy::new(self.safety.policy(&self.validation))?)
+        Ok(self.safety.decision_policy(&self.validation)?)
     }
 
     /// The settings of the detector: those of the safety section with the thresholds of the metrics section added.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use evoseal_safety::{EvaluationFault, NamedTest, Subject};
+use evoseal_safety::{CheckResult, EvaluationFault, NamedTest, Subject};
 use evoseal_types::{MetricSamples, TestReport, TestStatus, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,9 @@ impl EvaluationRequest {
 pub struct Evaluation {
     /// Test results of the candidate.
     pub test_results: Vec<TestReport>,
+    /// Checks of the candidate besides its tests.
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
     /// Measurements of the candidate.
     pub metrics: Vec<MetricSamples>,
     /// Measurements of the incumbent; empty if there was none.

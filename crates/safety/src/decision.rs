@@ -64,12 +64,16 @@ pub enum Rule {
     TestsMissing,
     /// A test failed that is flaky on the accepted version too.
     FlakyTests,
+    /// A check besides the tests failed.
+    CheckFailed,
     /// The detector failed.
     DetectorFailed,
     /// A metric is missing, non-finite or has too few samples.
     MetricUnusable,
     /// A metric is measurably worse.
     Regression,
+    /// A metric is beyond a limit of its own, whatever the incumbent's is.
+    MetricLimit,
     /// The safety score is below its minimum.
     SafetyScore,
     /// The measurements do not say whether a metric is worse.
@@ -94,9 +98,11 @@ impl fmt::Display for Rule {
             Self::NoTestsRun => "no tests run",
             Self::TestsMissing => "tests missing",
             Self::FlakyTests => "flaky tests",
+            Self::CheckFailed => "check failed",
             Self::DetectorFailed => "detector failed",
             Self::MetricUnusable => "metric unusable",
             Self::Regression => "regression",
+            Self::MetricLimit => "metric limit",
             Self::SafetyScore => "safety score",
             Self::Inconclusive => "inconclusive",
             Self::NoImprovement => "no improvement",

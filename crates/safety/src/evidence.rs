@@ -7,7 +7,7 @@ use evoseal_sandbox::{Violation, ViolationKind};
 use evoseal_types::{MetricSamples, Objective, TestReport, TestStatus, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::{NamedTest, PersonsDecision, RetestedTest, TestChanges};
+use crate::{CheckResult, NamedTest, PersonsDecision, RetestedTest, TestChanges};
 
 /// What happened while a version was evaluated that keeps its results from counting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,9 @@ pub struct Observations {
     pub incumbent_metrics: Vec<MetricSamples>,
     /// Whether sample `i` of one side was measured right beside sample `i` of the other.
     pub paired: bool,
+    /// Checks of the candidate besides its tests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
     /// Tests that failed on the candidate and were run again on both versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retests: Vec<RetestedTest>,

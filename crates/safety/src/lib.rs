@@ -86,6 +86,7 @@
 
 mod audit;
 mod audit_file;
+mod checks;
 mod decision;
 mod error;
 mod evidence;
@@ -105,6 +106,7 @@ pub mod conformance;
 
 pub use audit::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog};
 pub use audit_file::FileAuditLog;
+pub use checks::{CheckResult, MetricCondition, Mode};
 pub use decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
 pub use error::{Error, Result};
 pub use evidence::{

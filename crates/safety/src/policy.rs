@@ -1,16 +1,17 @@
 //! The standard decision: published score and severities, hard evidence first, closed on every gap.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evoseal_regression::{Assessment, DataProblem, Finding, Verdict};
 use evoseal_sandbox::ViolationKind;
 use evoseal_types::{MetricName, MetricSamples, Objective, Severity, TestReport, TestStatus};
 use serde::{Deserialize, Serialize};
 
+use crate::checks::{MetricCondition, Mode};
 use crate::decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
 use crate::evidence::{EvaluationFault, Evidence, FaultKind, Judgement, Observations, Subject};
 use crate::flaky::{Flakiness, RetestedTest, is_failure};
-use crate::inventory::{TestChanges, tests_run};
+use crate::inventory::{NamedTest, TestChanges, tests_run};
 use crate::person::{PersonsDecision, PersonsVerdict};
 use crate::{Error, OnInconclusive, Result};
 
@@ -83,6 +84,7 @@ impl Default for PolicyThresholds {
 #[derive(Debug, Clone, Default)]
 pub struct StandardPolicy {
     thresholds: PolicyThresholds,
+    conditions: BTreeMap<MetricName, MetricCondition>,
 }
 
 impl StandardPolicy {
@@ -104,7 +106,45 @@ impl StandardPolicy {
         if thresholds.rollback_severity < thresholds.reject_severity {
             return invalid("rollback_severity", "it is below reject_severity".to_owned());
         }
-        Ok(Self { thresholds })
+        Ok(Self { thresholds, conditions: BTreeMap::new() })
+    }
+
+    /// The same with conditions on single metrics.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] with the metric, for a condition that nothing can fulfil.
+    pub fn with_conditions(self, conditions: BTreeMap<MetricName, MetricCondition>) -> Result<Self> {
+        for (name, condition) in &conditions {
+            condition.check().map_err(|error| match error {
+                Error::Invalid { reason, .. } => {
+                    Error::Invalid { what: format!("metric_conditions.{name}"), reason }
+                }
+                error => error,
+            })?;
+        }
+        Ok(Self { conditions, ..self })
+    }
+
+    /// How much a metric counts.
+    fn mode_of(&self, metric: &MetricName) -> Mode {
+        self.conditions.get(metric).map_or(Mode::Required, |condition| condition.mode)
+    }
+
+    /// Adds an objection to a metric, as much as the metric counts.
+    fn object_to(
+        &self,
+        metric: &MetricName,
+        reasons: &mut Vec<Reason>,
+        rule: Rule,
+        outcome: Outcome,
+        message: String,
+    ) {
+        let mode = self.mode_of(metric);
+        let message = if mode == Mode::Wanted { format!("wanted: {message}") } else { message };
+        if let Some(outcome) = mode.weigh(outcome) {
+            object(reasons, rule, outcome, message);
+        }
     }
 
     /// The thresholds.
@@ -123,6 +163,7 @@ impl DecisionPolicy for StandardPolicy {
         edit_reasons(evidence, &mut reasons);
         fault_reasons(evidence, &mut reasons);
         let test_changes = test_reasons(evidence, &mut reasons);
+        check_reasons(&evidence.request.observations, &mut reasons);
         let hard_evidence = reasons.iter().any(|reason| reason.outcome != Outcome::Accept);
         let tampered = reasons.iter().any(|reason| reason.outcome == Outcome::Tampered);
         let objective = objective_finding(evidence).filter(|_| !tampered);
@@ -130,9 +171,10 @@ impl DecisionPolicy for StandardPolicy {
         let objective_improved = objective.map(|finding| finding.verdict == Verdict::Improved);
         if !tampered {
             self.measurement_reasons(evidence, hard_evidence, &mut reasons);
+            self.limit_reasons(&evidence.request.observations, hard_evidence, &mut reasons);
             self.improvement_reasons(evidence, hard_evidence, improvement, &mut reasons);
         }
-        let safety_score = safety_score(evidence, no_data(evidence, &reasons));
+        let safety_score = self.safety_score(evidence, no_data(evidence, &reasons));
         self.score_reasons(&safety_score, &mut reasons);
         if self.thresholds.on_inconclusive == OnInconclusive::Reject {
             for reason in reasons.iter_mut().filter(|reason| reason.outcome == Outcome::Inconclusive) {
@@ -289,6 +331,15 @@ fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) -> TestChanges {
     changes
 }
 
+/// What the checks say that failed.
+fn check_reasons(observations: &Observations, reasons: &mut Vec<Reason>) {
+    for check in observations.checks.iter().filter(|check| !check.passed) {
+        if let Some(outcome) = check.mode.weigh(Outcome::Reject) {
+            object(reasons, Rule::CheckFailed, outcome, check.sentence());
+        }
+    }
+}
+
 /// Which tests failed, those that are not excused first, and where they flip.
 fn failed_tests(report: &TestReport, observations: &Observations) -> String {
     let excused = |name: &&str| observations.is_excused(&report.test_type, name);
@@ -313,14 +364,15 @@ fn failed_tests(report: &TestReport, observations: &Observations) -> String {
 fn flaky_reasons(observations: &Observations, reasons: &mut Vec<Reason>) {
     for retested in observations.retests.iter().filter(|retested| retested.is_excused()) {
         let failures = retested.incumbent.iter().filter(|status| is_failure(**status)).count();
-        let known = if retested.known { "is known to be flaky and " } else { "" };
-        let message = format!(
-            "{}: {} {known}failed on the accepted version in {failures} of {} runs, so that its failure says nothing \
-             about the candidate",
-            retested.test.test_type,
-            retested.test.name,
-            retested.incumbent.len()
-        );
+        let runs = retested.incumbent.len();
+        let why = if failures > 0 {
+            format!("failed on the accepted version in {failures} of {runs} runs")
+        } else {
+            "is known to be flaky on an accepted version and passed when it was run again".to_owned()
+        };
+        let NamedTest { test_type, name } = &retested.test;
+        let message =
+            format!("{test_type}: {name} {why}, so that its failure says nothing about the candidate");
         object(reasons, Rule::FlakyTests, Outcome::Accept, message);
     }
 }
@@ -357,11 +409,13 @@ impl StandardPolicy {
         for metric in &request.observations.metrics {
             if metric.samples.iter().any(|sample| !sample.value.is_finite()) {
                 let message = format!("{} has a value that is not a finite number", metric.spec.name);
-                object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+                let name = &metric.spec.name;
+                self.object_to(name, reasons, Rule::MetricUnusable, Outcome::Reject, message);
             }
             if metric.samples.is_empty() {
                 let message = format!("{} has no samples", metric.spec.name);
-                object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+                let name = &metric.spec.name;
+                self.object_to(name, reasons, Rule::MetricUnusable, Outcome::Reject, message);
             }
         }
         if let Some(objective) = request.objective.as_ref().filter(|_| !hard_evidence) {
@@ -385,7 +439,7 @@ impl StandardPolicy {
                 }
                 for name in unjudged(&request.observations, assessment) {
                     let message = format!("the detector said nothing about {name}");
-                    object(reasons, Rule::DetectorFailed, Outcome::Reject, message);
+                    self.object_to(name, reasons, Rule::DetectorFailed, Outcome::Reject, message);
                 }
             }
         }
@@ -396,7 +450,8 @@ impl StandardPolicy {
         let against =
             finding.baseline.as_ref().map_or(String::new(), |name| format!(" against baseline {name}"));
         // Detectors are free to begin their sentence with the metric's name; it is said once.
-        let name = finding.metric.name.as_str();
+        let metric = &finding.metric.name;
+        let name = metric.as_str();
         let reason = finding.reason.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
         let message = format!("{name}{against}: {}", reason.unwrap_or(&finding.reason));
         match finding.verdict {
@@ -411,10 +466,13 @@ impl StandardPolicy {
                 } else {
                     Outcome::Accept
                 };
-                object(reasons, Rule::Regression, outcome, format!("{message} ({severity})"));
+                let message = format!("{message} ({severity})");
+                self.object_to(metric, reasons, Rule::Regression, outcome, message);
             }
             Verdict::Inconclusive if no_worse(finding) => {}
-            Verdict::Inconclusive => object(reasons, Rule::Inconclusive, Outcome::Inconclusive, message),
+            Verdict::Inconclusive => {
+                self.object_to(metric, reasons, Rule::Inconclusive, Outcome::Inconclusive, message);
+            }
             Verdict::InsufficientData => {
                 let outcome = match (&finding.baseline, finding.problem) {
                     // A baseline from before a metric was declared has nothing to say about it.
@@ -429,7 +487,22 @@ impl StandardPolicy {
                     ) => Outcome::Inconclusive,
                     _ => Outcome::Reject,
                 };
-                object(reasons, Rule::MetricUnusable, outcome, message);
+                self.object_to(metric, reasons, Rule::MetricUnusable, outcome, message);
+            }
+        }
+    }
+
+    /// Limits of single metrics. One with a limit that was not measured is no better than one beyond it.
+    fn limit_reasons(&self, observations: &Observations, hard_evidence: bool, reasons: &mut Vec<Reason>) {
+        for (name, condition) in self.conditions.iter().filter(|(_, condition)| condition.has_limit()) {
+            let message = match observations.metrics.iter().find(|metric| metric.spec.name == *name) {
+                Some(metric) => condition.broken_by(metric),
+                // What did not pass its tests is not measured.
+                None if hard_evidence => None,
+                None => Some(format!("{name} has a limit and was not measured")),
+            };
+            if let Some(message) = message {
+                self.object_to(name, reasons, Rule::MetricLimit, Outcome::Reject, message);
             }
         }
     }
@@ -521,26 +594,31 @@ fn improvement_score(finding: &Finding) -> f64 {
     if harm < 0.0 { 100.0 * (1.0 - p_value / 2.0) } else { 100.0 * p_value / 2.0 }
 }
 
-/// The published score.
-fn safety_score(evidence: &Evidence, no_data: Option<&str>) -> SafetyScore {
-    if let Some(why) = no_data {
-        return SafetyScore::none(why);
+impl StandardPolicy {
+    /// The published score, over the metrics that decide.
+    fn safety_score(&self, evidence: &Evidence, no_data: Option<&str>) -> SafetyScore {
+        if let Some(why) = no_data {
+            return SafetyScore::none(why);
+        }
+        let reports = &evidence.request.observations.test_results;
+        let excused = |report| evidence.request.observations.excused_failures(report);
+        let excused: u64 = reports.iter().map(excused).fold(0, u64::saturating_add);
+        let run = tests_run(&reports.iter().collect::<Vec<_>>()).saturating_sub(excused);
+        let passed: u64 = reports
+            .iter()
+            .map(|report| report.tests_passed.min(report.tests_run))
+            .fold(0, u64::saturating_add);
+        let test_pass_rate = if run == 0 { 0.0 } else { passed as f64 / run as f64 };
+        let regressions = evidence.judgement.assessment().into_iter().flat_map(Assessment::regressions);
+        let penalties: Vec<Penalty> = regressions
+            .filter(|finding| self.mode_of(&finding.metric.name) == Mode::Required)
+            .map(|finding| {
+                let severity = finding.severity.unwrap_or(Severity::Critical);
+                Penalty { metric: finding.metric.name.clone(), severity, penalty: severity.penalty() }
+            })
+            .collect();
+        let total: f64 = penalties.iter().map(|penalty| penalty.penalty).sum();
+        let score = (test_pass_rate * (1.0 - total).max(0.0)).clamp(0.0, 1.0);
+        SafetyScore { score, no_data: None, test_pass_rate, penalties }
     }
-    let reports = &evidence.request.observations.test_results;
-    let excused = |report| evidence.request.observations.excused_failures(report);
-    let excused: u64 = reports.iter().map(excused).fold(0, u64::saturating_add);
-    let run = tests_run(&reports.iter().collect::<Vec<_>>()).saturating_sub(excused);
-    let passed: u64 =
-        reports.iter().map(|report| report.tests_passed.min(report.tests_run)).fold(0, u64::saturating_add);
-    let test_pass_rate = if run == 0 { 0.0 } else { passed as f64 / run as f64 };
-    let regressions = evidence.judgement.assessment().into_iter().flat_map(Assessment::regressions);
-    let penalties: Vec<Penalty> = regressions
-        .map(|finding| {
-            let severity = finding.severity.unwrap_or(Severity::Critical);
-            Penalty { metric: finding.metric.name.clone(), severity, penalty: severity.penalty() }
-        })
-        .collect();
-    let total: f64 = penalties.iter().map(|penalty| penalty.penalty).sum();
-    let score = (test_pass_rate * (1.0 - total).max(0.0)).clamp(0.0, 1.0);
-    SafetyScore { score, no_data: None, test_pass_rate, penalties }
 }

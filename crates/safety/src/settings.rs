@@ -1,12 +1,14 @@
 //! Settings of the safety layer.
 
+use std::collections::BTreeMap;
+
 use evoseal_checkpoint::{CheckpointSettings, RetentionPolicy};
 use evoseal_regression::{RegressionSettings, StatisticalSettings};
 use evoseal_rollback::RollbackSettings;
-use evoseal_types::Severity;
+use evoseal_types::{MetricName, Severity};
 use serde::{Deserialize, Serialize};
 
-use crate::PolicyThresholds;
+use crate::{MetricCondition, PolicyThresholds, StandardPolicy};
 
 /// The most that an evaluation may be made again.
 const RETRIES_MAX: u32 = 100;
@@ -78,6 +80,9 @@ pub struct SafetySettings {
     pub reject_severity: Severity,
     /// The lowest severity of a regression that rolls a version back. Default `critical`, the published rule.
     pub rollback_severity: Severity,
+    /// Conditions on single metrics: how much each counts (`mode`), and limits for its mean (`max`, `min`). Default: none; every
+    /// metric decides.
+    pub metric_conditions: BTreeMap<MetricName, MetricCondition>,
     /// What becomes of a candidate that the evidence does not decide. Default `hold`.
     pub on_inconclusive: OnInconclusive,
     /// How often an evaluation is made again that could not be made because of its surroundings, 0 to 100. Default 2. A
@@ -107,6 +112,7 @@ impl Default for SafetySettings {
             minimum_safety_score,
             reject_severity,
             rollback_severity,
+            metric_conditions: BTreeMap::new(),
             on_inconclusive,
             max_evaluation_retries: 2,
             checkpoints: CheckpointSettings::default(),
@@ -161,6 +167,15 @@ impl SafetySettings {
             require_improvement: validation.enabled,
             min_improvement_score: validation.min_improvement_score,
         }
+    }
+
+    /// The standard policy with these thresholds and conditions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) for what lies outside its range.
+    pub fn decision_policy(&self, validation: &ValidationSettings) -> crate::Result<StandardPolicy> {
+        StandardPolicy::new(self.policy(validation))?.with_conditions(self.metric_conditions.clone())
     }
 
     /// The settings of the detector, with the confidence level of `validation` where the detector's own has its default.

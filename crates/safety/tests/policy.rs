@@ -5,8 +5,9 @@ mod support;
 
 use evoseal_regression::{DataProblem, Finding, Interval, Verdict};
 use evoseal_safety::{
-    DecisionPolicy, Evidence, FaultKind, Judgement, Observations, OnInconclusive, Outcome, PersonsDecision,
-    PersonsVerdict, PolicyThresholds, Rule, SafetyScore, StandardPolicy, Subject,
+    CheckResult, DecisionPolicy, Evidence, FaultKind, Judgement, MetricCondition, Mode, NamedTest,
+    Observations, OnInconclusive, Outcome, PersonsDecision, PersonsVerdict, PolicyThresholds, RetestedTest,
+    Rule, SafetyScore, StandardPolicy, Subject,
 };
 use evoseal_sandbox::ViolationKind;
 use evoseal_types::{Direction, Severity, TestReport, TestStatus, Timestamp};
@@ -247,6 +248,98 @@ fn an_approval_answers_an_open_question_and_overrules_no_evidence() {
     assert_eq!(decide(open), (Outcome::Accept, Rule::Overridden));
     assert_eq!(decide(finding(Verdict::Regressed)), (Outcome::Reject, Rule::Regression));
     assert_eq!(decide(finding(Verdict::Equivalent)), (Outcome::Accept, Rule::NoObjection));
+}
+
+fn failing_check(mode: Mode) -> CheckResult {
+    let message = Some("\nline too long\nmore".to_owned());
+    CheckResult { name: "lint".to_owned(), mode, passed: false, incumbent_passed: Some(true), message }
+}
+
+#[test]
+fn a_check_decides_warns_or_is_only_recorded() {
+    let decide = |mode| {
+        let evidence = with(|evidence| evidence.request.observations.checks = vec![failing_check(mode)]);
+        let decision = StandardPolicy::default().decide(&evidence);
+        (decision.outcome, decision.reasons[0].clone())
+    };
+    let (outcome, reason) = decide(Mode::Required);
+    assert_eq!((outcome, reason.rule), (Outcome::Reject, Rule::CheckFailed));
+    assert_eq!(reason.message, "check lint failed (the accepted version passes it): line too long");
+    let (outcome, reason) = decide(Mode::Wanted);
+    assert_eq!((outcome, reason.rule, reason.outcome), (Outcome::Accept, Rule::CheckFailed, Outcome::Accept));
+    assert!(reason.message.starts_with("wanted check lint failed"), "{}", reason.message);
+    let (outcome, reason) = decide(Mode::DryRun);
+    assert_eq!((outcome, reason.rule), (Outcome::Accept, Rule::NoObjection));
+}
+
+fn conditioned(condition: MetricCondition) -> StandardPolicy {
+    let conditions = [(support::spec("latency").name, condition)].into();
+    StandardPolicy::default().with_conditions(conditions).unwrap()
+}
+
+#[test]
+fn a_metric_decides_warns_or_is_only_recorded_and_its_penalty_goes_with_it() {
+    let evidence = with(|evidence| evidence.judgement = assessed(vec![finding(Verdict::Regressed)]));
+    let decide = |mode| conditioned(MetricCondition { mode, ..MetricCondition::default() }).decide(&evidence);
+    let required = decide(Mode::Required);
+    assert_eq!((required.outcome, required.safety_score.penalties.len()), (Outcome::Reject, 1));
+    let wanted = decide(Mode::Wanted);
+    assert_eq!((wanted.outcome, wanted.safety_score.score), (Outcome::Accept, 1.0));
+    assert!(wanted.reasons[0].message.starts_with("wanted: latency"), "{:?}", wanted.reasons);
+    let dry_run = decide(Mode::DryRun);
+    assert_eq!((dry_run.outcome, dry_run.reasons.len()), (Outcome::Accept, 1));
+}
+
+#[test]
+fn a_limit_of_a_metric_holds_whatever_the_incumbent_is_and_what_was_not_measured_breaks_it() {
+    let at = |max: Option<f64>, min: Option<f64>, mode| conditioned(MetricCondition { mode, max, min });
+    let decide = |policy: &StandardPolicy, evidence: &Evidence| {
+        let decision = policy.decide(evidence);
+        (decision.outcome, decision.decided_by)
+    };
+    let required = Mode::Required;
+    // The mean is 10.05.
+    assert_eq!(decide(&at(Some(10.05), Some(10.05), required), &harmless()).0, Outcome::Accept);
+    for policy in [at(Some(10.04), None, required), at(None, Some(10.06), required)] {
+        assert_eq!(decide(&policy, &harmless()), (Outcome::Reject, Rule::MetricLimit));
+    }
+    assert_eq!(decide(&at(Some(1.0), None, Mode::Wanted), &harmless()).0, Outcome::Accept);
+    let unmeasured = with(|evidence| {
+        evidence.request.observations.metrics.clear();
+        evidence.request.observations.incumbent_metrics.clear();
+        evidence.judgement = Judgement::NotAsked;
+    });
+    assert_eq!(decide(&at(Some(1.0), None, required), &unmeasured), (Outcome::Reject, Rule::MetricLimit));
+    for (max, min) in [(f64::NAN, 0.0), (1.0, 2.0), (f64::INFINITY, 0.0)] {
+        let condition = MetricCondition { mode: required, max: Some(max), min: Some(min) };
+        let conditions = [(support::spec("latency").name, condition)].into();
+        let error = StandardPolicy::default().with_conditions(conditions).unwrap_err();
+        assert!(error.to_string().contains("metric_conditions.latency"), "{error}");
+    }
+}
+
+#[test]
+fn an_excused_failure_is_named_and_one_that_is_not_still_decides() {
+    let retested = |name: &str, incumbent: TestStatus| RetestedTest {
+        test: NamedTest { test_type: "unit_tests".to_owned(), name: name.to_owned() },
+        known: false,
+        candidate: vec![TestStatus::Fail; 2],
+        incumbent: vec![TestStatus::Pass, incumbent],
+    };
+    let evidence = |incumbent_of_b| {
+        with(|evidence| {
+            let cases = [("a", TestStatus::Fail), ("b", TestStatus::Fail), ("c", TestStatus::Pass)];
+            let cases = cases.map(|(name, status)| case(name, status)).to_vec();
+            evidence.request.observations.incumbent_test_results.clear();
+            evidence.request.observations.test_results = vec![TestReport::from_cases("unit_tests", cases)];
+            evidence.request.observations.retests =
+                vec![retested("a", TestStatus::Fail), retested("b", incumbent_of_b)];
+        })
+    };
+    let decision = StandardPolicy::default().decide(&evidence(TestStatus::Fail));
+    assert_eq!((decision.outcome, decision.safety_score.score), (Outcome::Accept, 1.0));
+    assert_eq!(decision.reasons.iter().filter(|reason| reason.rule == Rule::FlakyTests).count(), 2);
+    expect(&evidence(TestStatus::Pass), Outcome::RollBack, &[Rule::TestsFailed, Rule::SafetyScore]);
 }
 
 #[test]

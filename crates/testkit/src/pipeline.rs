@@ -228,6 +228,7 @@ impl Evaluator for ScriptedEvaluator {
             test_results: vec![report],
             metrics: time_of(&words).into_iter().chain(has("unsure").then(unsure)).collect(),
             incumbent_metrics: incumbent,
+            checks: Vec::new(),
             paired: request.incumbent.is_some(),
             faults: crash.into_iter().collect(),
         })

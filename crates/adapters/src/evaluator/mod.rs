@@ -1,5 +1,6 @@
 //! An evaluator that runs a build, a test and a measure command.
 
+mod checking;
 mod measuring;
 mod settings;
 mod side;
@@ -14,8 +15,8 @@ use measuring::Measurement;
 use side::Side;
 
 pub use settings::{
-    CommandEvaluatorSettings, JunitSettings, MeasureSettings, MeasuredTime, MetricFormat, MetricSettings,
-    TestFormat, TestSettings,
+    CheckSettings, CommandEvaluatorSettings, JunitSettings, MeasureSettings, MeasuredTime, MetricFormat,
+    MetricSettings, TestFormat, TestSettings,
 };
 
 use crate::Launcher;
@@ -24,6 +25,8 @@ use crate::Launcher;
 ///
 /// Tests that fail on the candidate are run again on both versions, `test.retries` times, so that the loop can tell them from
 /// flaky ones.
+///
+/// Checks come after the tests; one that is required and fails keeps the candidate from being measured.
 ///
 /// The incumbent is built too, but only once the candidate has passed its tests and there is something to measure. Each
 /// counted round starts `measure` once per version; which one is first alternates. A step that fails ends the
@@ -156,6 +159,9 @@ impl Evaluator for CommandEvaluator {
         if !self.build(&candidate, &mut evaluation).await?
             || !self.test(request, &candidate, &mut evaluation).await?
         {
+            return Ok(evaluation);
+        }
+        if !self.check(request, &candidate, &mut evaluation).await? {
             return Ok(evaluation);
         }
         let Some(measure) = &self.settings.measure else {

@@ -3,7 +3,7 @@
 use evoseal_pipeline::{IterationOutcome, IterationResult, RunState};
 use evoseal_regression::statistics;
 use evoseal_report::{IterationRow, MetricSummary, RowOutcome, RunHistory, ScoreTerm, VersionRow};
-use evoseal_safety::{Observations, VersionRef};
+use evoseal_safety::{Mode, Observations, VersionRef};
 use evoseal_types::{Digest, MetricSamples, Timestamp};
 
 use crate::failure::{Failure, Result};
@@ -148,6 +148,9 @@ fn notes(result: &IterationResult) -> Vec<String> {
     {
         notes.push(format!("tests lost: {}", changes.summary(TESTS_LISTED_MAX)));
     }
+    let warned =
+        result.observations.checks.iter().filter(|check| !check.passed && check.mode == Mode::Wanted);
+    notes.extend(warned.map(|check| format!("warning: check {} failed", check.name)));
     let excused = result.observations.retests.iter().filter(|retested| retested.is_excused());
     notes.extend(
         excused.map(|retested| format!("flaky test: {}: {}", retested.test.test_type, retested.test.name)),

@@ -41,7 +41,6 @@ fn events() -> Result<Vec<AuditEvent>, String> {
             reason,
             at: evoseal_types::Timestamp::default(),
         },
-        AuditEvent::Held { version_id: version("v2")?, checkpoint },
         AuditEvent::CleanedUp { checkpoints: vec![checkpoint] },
     ])
 }
