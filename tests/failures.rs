@@ -6,6 +6,7 @@
 mod failures {
     mod candidates;
     mod crashes;
+    mod decisions;
     mod parts;
     mod people;
     mod starts;

@@ -153,6 +153,9 @@ impl From<evoseal_pipeline::Error> for Failure {
                 "nothing was changed; make the test command of evoseal.toml pass on the present state first",
             ),
             Error::Locked { .. } => Some("wait for it to end, or end it"),
+            Error::Invalid { what, .. } if what.starts_with("iteration ") => {
+                Some("`evoseal log` lists the iterations")
+            }
             Error::Invalid { what, .. } if what == "workspace" => {
                 Some("`evoseal rollback` returns the workspace to the last accepted version")
             }

@@ -9,8 +9,8 @@ use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterPro
 use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, CheckpointStore};
 use evoseal_metrics::{MetricStore, MetricsSettings, MetricsTracker};
 use evoseal_pipeline::{
-    Cancellation, ConsecutiveFailures, EvolutionPipeline, Journal, JournalEntry, Observer, PipelineParts,
-    Proposer, RunState, TimeLimit,
+    Cancellation, EvolutionPipeline, Journal, JournalEntry, LoopRules, Observer, PipelineParts, Proposer,
+    RunState,
 };
 use evoseal_regression::{RegressionDetector, RegressionSettings};
 use evoseal_rollback::{Rollback, RollbackManager};
@@ -104,7 +104,7 @@ impl Project {
     /// What decides.
     pub(crate) fn policy(&self) -> Result<StandardPolicy> {
         let settings = &self.loaded.settings;
-        Ok(StandardPolicy::new(settings.safety.policy(&settings.validation))?)
+        Ok(settings.safety.decision_policy(&settings.validation)?)
     }
 
     /// The entries of the journal. Nothing is written.
@@ -249,10 +249,8 @@ impl Project {
             .observer(observer)
             .cancellation(cancellation)
             .configuration(self.configuration())
-            .stop_condition(Arc::new(ConsecutiveFailures(settings.run.max_consecutive_rejections)));
-        if let Some(limit) = settings.run.time_limit() {
-            builder = builder.stop_condition(Arc::new(TimeLimit(limit)));
-        }
+            .rules(LoopRules::from(&settings.safety));
+        builder = settings.run.breakers(builder);
         if let Some(objective) = &settings.objective {
             builder = builder.objective(objective.clone());
         }

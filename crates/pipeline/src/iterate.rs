@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use evoseal_checkpoint::{CheckpointStoreExt, NewCheckpoint, RestoreMode, Source};
 use evoseal_safety::{
-    Observations, Outcome, ProposalRecord, Settlement, SettlementReport, ValidationRequest, VersionRef,
+    Observations, Outcome, PersonsVerdict, ProposalRecord, Settlement, SettlementReport, ValidationRequest,
+    VersionRef,
 };
 use evoseal_sandbox::{Edit, Violation};
 use evoseal_types::{Change, VersionId};
@@ -16,10 +17,7 @@ use crate::journal::{InFlight, JournalEntry};
 use crate::observe::{could_not_look, cut, describe, means, not_run, observe, past_outcome, summary_of};
 use crate::pipeline::{EvolutionPipeline, Run, off_thread};
 use crate::result::{IterationResult, version_of};
-use crate::{
-    Brief, Error, Evaluation, EvaluationRequest, Proposal, ProposalContext, Result, StopReason,
-    VersionInPlace,
-};
+use crate::{Brief, Error, EvaluationRequest, Proposal, ProposalContext, Result, StopReason, VersionInPlace};
 
 /// How many earlier iterations a proposer is told about.
 const OUTCOMES_MAX: usize = 20;
@@ -52,6 +50,8 @@ impl EvolutionPipeline {
     pub(crate) async fn complete(&self, run: &mut Run) -> Result<Option<StopReason>> {
         let iteration = flight_of(run)?.iteration;
         let stop = self.carry_out(run).await?;
+        let asked = self.ask_a_person(run).await?;
+        let stop = stop.or(asked);
         run.record(JournalEntry::IterationEnded { at: self.parts.clock.now(), iteration }).await?;
         if let Some(finished) = run.state.finished.last() {
             let result = Box::new(IterationResult::from(finished));
@@ -72,6 +72,10 @@ impl EvolutionPipeline {
                 self.give_up(run, INTERRUPTED).await?;
                 return Ok(Some(StopReason::Interrupted));
             }
+        }
+        if !self.retest(run).await? {
+            self.give_up(run, INTERRUPTED).await?;
+            return Ok(Some(StopReason::Interrupted));
         }
         self.judge(run).await?;
         Ok(None)
@@ -183,6 +187,13 @@ impl EvolutionPipeline {
             self.observe_fault(run, "propose", "the proposal changed nothing".to_owned()).await?;
             return Ok(true);
         }
+        let person = self.persons_decision(run, &version).await?;
+        if person.as_ref().is_some_and(|person| person.verdict != PersonsVerdict::Approve) {
+            // It was asked once, and answered.
+            let observations = Observations { person, ..Observations::default() };
+            run.record(JournalEntry::Observed { iteration: flight.iteration, observations }).await?;
+            return Ok(true);
+        }
         if let Some(checkpoint) = version.checkpoint {
             // A no-op unless this iteration was interrupted before and the workspace went back to the incumbent.
             self.restore_workspace(checkpoint).await?;
@@ -193,15 +204,12 @@ impl EvolutionPipeline {
             run.state.incumbent.as_ref().map(|(_, observations)| observations.clone()).unwrap_or_default();
         let observations = if violations.is_empty() {
             self.stage_started(iteration, Stage::Evaluate);
-            let request = self.evaluation_request(&flight, &version).await?;
-            let evaluated = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await;
-            let Some(evaluated) = evaluated else { return Ok(false) };
-            let evaluation = evaluated.unwrap_or_else(|error| Evaluation {
-                faults: vec![not_run("evaluate", describe(&error))],
-                ..Evaluation::default()
-            });
+            let quarantined: Vec<_> = run.state.quarantined.iter().cloned().collect();
+            let evaluated = self.evaluate_bounded(run, &flight, &version, quarantined.clone()).await?;
+            let Some(evaluation) = evaluated else { return Ok(false) };
             let violations = self.check_edit(iteration, &changes).await?;
-            let observations = observe(evaluation, violations, &earlier);
+            let observed = observe(evaluation, violations, &earlier);
+            let observations = Observations { person, quarantined, ..observed };
             self.stage_completed(iteration, Stage::Evaluate, summary_of(&observations));
             observations
         } else {
@@ -212,7 +220,7 @@ impl EvolutionPipeline {
     }
 
     /// What all guards say.
-    async fn check_edit(&self, iteration: u64, changes: &[Change]) -> Result<Vec<Violation>> {
+    pub(crate) async fn check_edit(&self, iteration: u64, changes: &[Change]) -> Result<Vec<Violation>> {
         self.stage_started(iteration, Stage::Guard);
         let (guards, workspace, changes) =
             (self.guards.clone(), self.parts.workspace.clone(), changes.to_vec());
@@ -236,7 +244,11 @@ impl EvolutionPipeline {
     }
 
     /// Lays the incumbent out beside the candidate.
-    async fn evaluation_request(&self, flight: &InFlight, version: &VersionRef) -> Result<EvaluationRequest> {
+    pub(crate) async fn evaluation_request(
+        &self,
+        flight: &InFlight,
+        version: &VersionRef,
+    ) -> Result<EvaluationRequest> {
         let incumbent = match flight.incumbent.checkpoint {
             Some(checkpoint) if version.checkpoint.is_some() => {
                 let directory = self.parts.state_directory.join("incumbent");
@@ -254,6 +266,7 @@ impl EvolutionPipeline {
             incumbent,
             iteration: flight.iteration,
             run_directory: self.run_directory().await?,
+            tolerated: Vec::new(),
         })
     }
 
@@ -410,7 +423,7 @@ fn stop_after(flight: &InFlight, report: &SettlementReport) -> Option<StopReason
 }
 
 /// The iteration in flight.
-fn flight_of(run: &Run) -> Result<&InFlight> {
+pub(crate) fn flight_of(run: &Run) -> Result<&InFlight> {
     run.state.in_flight.as_ref().ok_or_else(|| Error::Invalid {
         what: "journal".to_owned(),
         reason: "it has no iteration in flight".to_owned(),

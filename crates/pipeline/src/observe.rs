@@ -22,6 +22,10 @@ pub(crate) fn observe(
     let side_by_side = !evaluation.incumbent_metrics.is_empty();
     let mut faults = evaluation.faults;
     let mut test_results = evaluation.test_results;
+    let mut checks = evaluation.checks;
+    for message in checks.iter_mut().filter_map(|check| check.message.as_mut()) {
+        *message = cut(message);
+    }
     for fault in &mut faults {
         fault.message = cut(&fault.message);
     }
@@ -40,6 +44,10 @@ pub(crate) fn observe(
         metrics: evaluation.metrics,
         incumbent_metrics: if side_by_side { evaluation.incumbent_metrics } else { earlier.metrics.clone() },
         paired: side_by_side && evaluation.paired,
+        checks,
+        retests: Vec::new(),
+        quarantined: Vec::new(),
+        person: None,
     }
 }
 

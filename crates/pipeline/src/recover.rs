@@ -17,7 +17,8 @@ impl EvolutionPipeline {
     /// An iteration that was killed before its decision leaves the incumbent; one that was killed after it is carried out
     /// as decided by [`complete`](Self::complete), which goes on with what the journal knows.
     pub(crate) async fn recover_workspace(&self, run: &mut Run) -> Result<bool> {
-        let Some(flight) = run.state.in_flight.clone() else { return Ok(false) };
+        let overridden = self.complete_override(run).await?;
+        let Some(flight) = run.state.in_flight.clone() else { return Ok(overridden) };
         let (iteration, incumbent) = (flight.iteration, &flight.incumbent);
         let action = if flight.validation.is_some() {
             "the decision that was made will be carried out".to_owned()
@@ -129,7 +130,7 @@ impl EvolutionPipeline {
             let (version, _) = finished.flight.candidate.as_ref()?;
             let has_tree =
                 listed.iter().any(|known| Some(known.id) == version.checkpoint && known.tree == tree);
-            (!finished.flight.is_accepted() && has_tree).then(|| version.version_id.to_string())
+            (!finished.stands_accepted() && has_tree).then(|| version.version_id.to_string())
         });
         let left = run.state.left_in_workspace.contains(&tree).then(|| "a candidate".to_owned());
         match refused.or(left) {
@@ -145,12 +146,11 @@ impl EvolutionPipeline {
 
     /// The accepted version whose tree the workspace has: a person went back to it between runs.
     async fn accepted_version_with(&self, run: &Run, tree: Digest) -> Result<Option<VersionRef>> {
-        let accepted = run.state.finished.iter().filter_map(|finished| {
-            let flight = &finished.flight;
-            let (version, _) = flight.candidate.as_ref()?;
-            let checkpoint = flight.is_accepted().then(|| flight.accepted.or(version.checkpoint))?;
-            Some(VersionRef { version_id: version.version_id.clone(), checkpoint })
-        });
+        let accepted = run
+            .state
+            .finished
+            .iter()
+            .filter_map(|finished| finished.stands_accepted().then(|| finished.version())?);
         let baselines = run.state.baselines.iter().map(|baseline| baseline.version.clone());
         let known: Vec<VersionRef> = baselines.chain(accepted).collect();
         let listed = self.parts.checkpoints.list().await?;
@@ -170,6 +170,7 @@ impl EvolutionPipeline {
             incumbent: None,
             iteration: 0,
             run_directory: self.run_directory().await?,
+            tolerated: Vec::new(),
         };
         // Captured before the evaluation, so that what the evaluation leaves behind does not become part of the version.
         let captured = if run.options.enable_checkpoints {

@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
 }
 
 /// Whoever runs this program, for the record.
-fn person() -> String {
+pub(crate) fn person() -> String {
     std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned())
 }
 

@@ -56,6 +56,7 @@ impl Scene {
             candidate: version("candidate")?,
             incumbent: if with_incumbent { Some(version("incumbent")?) } else { None },
             iteration: u64::from(with_incumbent),
+            tolerated: Vec::new(),
             run_directory: self.folder.path().join("run"),
         })
     }
