@@ -8,6 +8,7 @@ mod commands;
 mod detect_args;
 mod failure;
 mod output;
+mod ownership;
 mod progress;
 mod project;
 mod quantity;

@@ -150,7 +150,7 @@ pub use evaluator::{Evaluation, EvaluationRequest, Evaluator, VersionInPlace};
 pub use event::{Event, EventKind, Observer, Stage};
 pub use journal::{AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, RunState};
 pub use journal_file::Journal;
-pub use lock::RunLock;
+pub use lock::{LockHolder, RunLock};
 pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, RunOptions};
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};
 pub use result::{IterationOutcome, IterationResult, RunReport};

@@ -71,6 +71,7 @@ pub struct EvolutionPipeline {
     pub(crate) cancellation: Cancellation,
     observers: Vec<Arc<dyn Observer>>,
     stop_conditions: Vec<Arc<dyn StopCondition>>,
+    lock: Option<Arc<RunLock>>,
 }
 
 /// Puts an [`EvolutionPipeline`] together.
@@ -116,6 +117,13 @@ impl EvolutionPipelineBuilder {
         self
     }
 
+    /// Hands over the workspace's run lock, for callers that have something to do under it before the run begins. Without it
+    /// each run takes the lock for itself.
+    pub fn run_lock(mut self, lock: Arc<RunLock>) -> Self {
+        self.pipeline.lock = Some(lock);
+        self
+    }
+
     /// Finishes.
     pub fn build(self) -> EvolutionPipeline {
         self.pipeline
@@ -127,7 +135,7 @@ impl EvolutionPipelineBuilder {
 #[derive(Debug)]
 struct LockedJournal {
     journal: Journal,
-    _lock: RunLock,
+    _lock: Arc<RunLock>,
 }
 
 /// The state of a run while it goes: the journal and what follows from it.
@@ -174,6 +182,7 @@ impl EvolutionPipeline {
                 cancellation: Cancellation::default(),
                 observers: Vec::new(),
                 stop_conditions: Vec::new(),
+                lock: None,
             },
         }
     }
@@ -261,13 +270,17 @@ impl EvolutionPipeline {
     /// Takes the lock and reads the journal.
     async fn open(&self, options: RunOptions) -> Result<Run> {
         let state_directory = self.parts.state_directory.clone();
+        let lock = self.lock.clone();
         off_thread("opening the journal", move || {
             std::fs::create_dir_all(&state_directory).map_err(|source| Error::Io {
                 action: "create",
                 path: state_directory.clone(),
                 source,
             })?;
-            let lock = RunLock::acquire(&state_directory)?;
+            let lock = match lock {
+                Some(lock) => lock,
+                None => Arc::new(RunLock::acquire(&state_directory)?),
+            };
             let (journal, entries) = Journal::open(&Self::journal_path(&state_directory))?;
             let state = RunState::replay(&entries);
             let journal = Arc::new(Mutex::new(LockedJournal { journal, _lock: lock }));

@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use evoseal_sandbox::{CommandOutcome, CommandSpec, Ending, Error, LinuxSandbox, Sandbox, Without, wall};
+use evoseal_sandbox::{
+    CommandOutcome, CommandSpec, Ending, Error, LinuxSandbox, MARK_VARIABLE, Sandbox, Tether, Without, wall,
+};
 
 /// The sandbox with all that the machine offers, and as it is on a machine that offers less.
 fn sandboxes() -> Vec<LinuxSandbox> {
@@ -480,34 +482,131 @@ fn capabilities_name_what_does_not_hold() {
     assert_eq!(names, all, "the list is the same on every machine");
 }
 
-/// The test starts itself as the harness that is going to be killed.
+/// Set in a process that this file starts as the harness that is going to be killed: full or plain, what to sleep, a folder.
+const VICTIM: &str = "EVOSEAL_TEST_VICTIM";
+
+/// Does what the victim's order says, which never ends.
+fn be_victim(order: &str) {
+    let [mode, nap, folder] = order.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("three words: {order}")
+    };
+    let without = Without { namespaces: mode != "full", landlock: mode != "full" };
+    let (tether, _) = Tether::take(Path::new(folder), folder, Duration::from_secs(10)).expect("it is free");
+    let sandbox = LinuxSandbox::detect_without(without).tethered(tether);
+    // The second one is nobody's child by the time that it sleeps, in a session of its own, and without its environment.
+    let script = format!(
+        "trap '' TERM HUP; (setsid sh -c \"trap '' TERM HUP; sleep {nap}; :\" &); (setsid env -i sleep {nap} &); while :; do sleep {nap}; done"
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    panic!("an endless command ended: {:?}", runtime.block_on(sandbox.run(&shell(&script))));
+}
+
+/// Starts this test once more as a harness, and gives it back once its commands run.
+fn start_victim(test: &str, mode: &str, nap: &str, folder: &Path) -> std::process::Child {
+    let harness = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", test])
+        // Not in the arguments, where it would be found.
+        .env(VICTIM, format!("{mode} {nap} {}", folder.display()))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("this program starts");
+    assert!(eventually(|| sleeping(nap).len() == 3), "the commands start");
+    harness
+}
+
+/// The processes that sleep for so long.
+fn sleeping(nap: &str) -> Vec<u32> {
+    let line = format!("sleep\0{nap}\0");
+    let processes = fs::read_dir("/proc").expect("/proc is readable").flatten();
+    let number = |process: fs::DirEntry| {
+        let found = fs::read(process.path().join("cmdline")).ok()? == line.as_bytes();
+        found.then(|| process.file_name().to_str()?.parse().ok())?
+    };
+    processes.filter_map(number).collect()
+}
+
+fn parent_of(process: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it lives");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("it has a parent");
+    parent.trim().parse().expect("a number")
+}
+
+fn kill(process: u32) {
+    let process = rustix::process::Pid::from_raw(process.cast_signed()).expect("not zero");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("it lives");
+}
+
 #[test]
 fn a_killed_harness_leaves_no_process() {
-    const VICTIM: &str = "EVOSEAL_TEST_VICTIM";
-    let test = "a_killed_harness_leaves_no_process";
     if let Ok(order) = std::env::var(VICTIM) {
-        let (full, nap) = order.split_once(' ').expect("two words");
-        let without = Without { namespaces: full != "full", landlock: full != "full" };
-        let sandbox = LinuxSandbox::detect_without(without).temporary_root(std::env::temp_dir());
-        let script = format!("trap '' TERM HUP; (setsid sleep {nap} &); while :; do sleep {nap}; done");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        panic!("an endless command ended: {:?}", runtime.block_on(sandbox.run(&shell(&script))));
+        return be_victim(&order);
     }
     for mode in ["full", "plain"] {
         let folder = tempfile::tempdir().expect("a folder");
-        // Not in the arguments, where it would be found.
         let nap = marker(1006);
-        let mut harness = std::process::Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", test])
-            .env(VICTIM, format!("{mode} {nap}"))
-            .env("TMPDIR", folder.path())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .expect("this program starts");
-        assert!(eventually(|| alive(&format!("sleep\0{nap}"))), "the command starts");
+        let mut harness = start_victim("a_killed_harness_leaves_no_process", mode, &nap, folder.path());
         harness.kill().expect("it is killed");
         harness.wait().expect("it is dead");
         assert!(eventually(|| !alive(&nap)), "{mode}: a process outlived its harness");
+    }
+}
+
+#[test]
+fn a_tether_is_free_only_when_the_commands_of_a_killed_harness_are_gone() {
+    if let Ok(order) = std::env::var(VICTIM) {
+        return be_victim(&order);
+    }
+    let test = "a_tether_is_free_only_when_the_commands_of_a_killed_harness_are_gone";
+    for mode in ["full", "plain"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let nap = marker(1007);
+        let mut harness = start_victim(test, mode, &nap, folder.path());
+        let seen: Vec<u32> = Tether::leftovers(folder.path()).iter().map(|left| left.process).collect();
+        assert!(sleeping(&nap).iter().any(|process| seen.contains(process)), "{mode}: {seen:?}");
+        harness.kill().expect("it is killed");
+        // Not even waited for: the next harness may come at once.
+        let taken =
+            Tether::take(folder.path(), folder.path(), Duration::from_secs(20)).expect("it becomes free");
+        assert!(!alive(&nap), "{mode}: the tether was given away too early");
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, ["commands.lock"], "{mode}: the temporary folder of the killed harness is left");
+        drop(taken);
+        harness.wait().expect("it is dead");
+    }
+}
+
+#[test]
+fn what_lost_its_keeper_is_found_by_its_mark_and_nothing_else_is_touched() {
+    if let Ok(order) = std::env::var(VICTIM) {
+        return be_victim(&order);
+    }
+    let test = "what_lost_its_keeper_is_found_by_its_mark_and_nothing_else_is_touched";
+    let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let nap = marker(1008);
+    let mut harness = start_victim(test, "plain", &nap, folder.path());
+    // A stranger with the same command line and the mark of another folder.
+    drop(Tether::take(other.path(), other.path(), Duration::ZERO).expect("it is free"));
+    let mark = fs::read_to_string(other.path().join("commands.lock")).expect("a mark");
+    let mut stranger =
+        std::process::Command::new("sleep").arg(&nap).env(MARK_VARIABLE, mark).spawn().expect("sleep");
+    // Without a PID name space the death of the keeper sets the others free.
+    let below = |process: &u32| parent_of(parent_of(parent_of(*process))) == harness.id();
+    let command =
+        sleeping(&nap).into_iter().map(parent_of).find(below).expect("the command is below its keepers");
+    let keeper = parent_of(command);
+    harness.kill().expect("it is killed");
+    kill(keeper);
+    harness.wait().expect("it is dead");
+    let (_, ended) =
+        Tether::take(folder.path(), folder.path(), Duration::from_secs(20)).expect("it becomes free");
+    assert!(ended.iter().any(|left| left.command.contains(&nap)), "{ended:?}");
+    assert!(stranger.try_wait().expect("it can be asked").is_none(), "a stranger was ended");
+    stranger.kill().expect("it is killed");
+    stranger.wait().expect("it is dead");
+    for bare in sleeping(&nap) {
+        // What threw its environment away and has no relative left cannot be told from a stranger, and is let be.
+        kill(bare);
     }
 }
 

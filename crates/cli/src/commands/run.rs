@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use evoseal_pipeline::{Cancellation, RunOptions, RunReport, StopReason};
 use evoseal_sandbox::{LinuxSandbox, Sandbox};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::RunArguments;
 use crate::commands::history;
-use crate::failure::{Exit, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
+use crate::ownership::Ownership;
 use crate::progress::RunProgress;
 use crate::project::{Project, Stores};
 
@@ -21,11 +23,12 @@ pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: Out
         seed: arguments.seed.unwrap_or(settings.run.seed),
     };
     check_sandbox(arguments, project, output)?;
-    let stores = project.stores().await?;
     if arguments.dry_run {
-        return plan(project, &stores, options, output);
+        return plan(project, &project.stores().await?, options, output);
     }
-    let report = execute(project, &stores, options, output).await?;
+    let ownership = Ownership::take(project, output)?;
+    let stores = project.stores().await?;
+    let report = execute(project, &stores, &ownership, options, output).await?;
     let state = project.run_state()?;
     let mut rows = history::of(project, &state, None)?;
     // The whole history is `evoseal log`'s to show.
@@ -46,29 +49,53 @@ pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: Out
 pub(crate) async fn execute(
     project: &Project,
     stores: &Stores,
+    ownership: &Ownership,
     options: RunOptions,
     output: Output,
 ) -> Result<RunReport> {
     let cancellation = Cancellation::default();
-    let watcher = tokio::spawn(watch_interrupt(cancellation.clone(), output));
+    let signals = EndSignals::new()?;
+    let watcher = tokio::spawn(watch_signals(signals, cancellation.clone(), output));
     let observer = Arc::new(RunProgress::new(output));
-    let pipeline = project.pipeline(stores, observer, cancellation)?;
+    let pipeline = project.pipeline(stores, Some(ownership), observer, cancellation)?;
     let report = pipeline.run(options).await;
     watcher.abort();
     Ok(report?)
 }
 
-/// Turns Ctrl-C into a clean end; the next one ends the process, and the next start recovers.
-async fn watch_interrupt(cancellation: Cancellation, output: Output) {
-    if tokio::signal::ctrl_c().await.is_err() {
-        return;
+/// The signals by which a person or the system asks a program to end: Ctrl-C, `kill`, a terminal that is closed.
+struct EndSignals([Signal; 3]);
+
+impl EndSignals {
+    fn new() -> Result<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::environment(format!("cannot listen to signals: {error}")))
+        };
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+        ]))
     }
-    output.say("interrupted: returning the workspace to the accepted version; press again to end at once");
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// Turns the first signal into a clean end; the next one ends the process, and the next start recovers.
+async fn watch_signals(mut signals: EndSignals, cancellation: Cancellation, output: Output) {
+    signals.next().await;
+    output.say("interrupted: returning the workspace to the accepted version; once more ends at once");
     cancellation.cancel();
-    if tokio::signal::ctrl_c().await.is_ok() {
-        output.say("ended; the next start of any evoseal run puts the workspace in order");
-        std::process::exit(Exit::Interrupted as i32);
-    }
+    signals.next().await;
+    output.say("ended; the next start of any evoseal run puts the workspace in order");
+    std::process::exit(Exit::Interrupted as i32);
 }
 
 /// Says which walls do not hold; refuses where all are required.
@@ -90,7 +117,7 @@ fn check_sandbox(arguments: &RunArguments, project: &Project, output: Output) ->
 /// What a run would do.
 fn plan(project: &Project, stores: &Stores, options: RunOptions, output: Output) -> Result<Exit> {
     let observer = Arc::new(RunProgress::new(output));
-    project.pipeline(stores, observer, Cancellation::default())?;
+    project.pipeline(stores, None, observer, Cancellation::default())?;
     let state = project.run_state()?;
     let incumbent = state.incumbent.as_ref().map(|(version, _)| version.version_id.to_string());
     let value = serde_json::json!({

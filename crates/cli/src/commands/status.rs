@@ -1,8 +1,10 @@
 //! `evoseal status`.
 
 use evoseal_checkpoint::CheckpointStore;
+use evoseal_pipeline::RunLock;
 use evoseal_rollback::Rollback;
 use evoseal_safety::SafetyGate;
+use evoseal_sandbox::Tether;
 
 use crate::commands::history;
 use crate::failure::{Exit, Result};
@@ -25,6 +27,12 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
         None => None,
     };
     let rollback = stores.rollback.statistics().await?;
+    let running = RunLock::holder(&project.state_directory());
+    // While a program works here, its commands are no business of ours.
+    let left_running = match running {
+        Some(_) => Vec::new(),
+        None => Tether::leftovers(&project.state_directory()),
+    };
     let value = serde_json::json!({
         "workspace": project.root,
         "incumbent": incumbent,
@@ -32,6 +40,8 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
         "iterations": state.finished.len(),
         "unfinished_iteration": state.in_flight.as_ref().map(|flight| flight.iteration),
         "last_run_ended": state.run_ended,
+        "running": running,
+        "left_running": left_running,
         "safety": safety,
         "rollback": rollback,
     });
@@ -45,8 +55,18 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
             None => "",
         };
         lines.push(format!("accepted     {version}{holds}"));
+        if let Some(holder) = &running {
+            lines.push(format!("running      {holder}"));
+        }
+        for left in &left_running {
+            lines.push(format!(
+                "left over    process {} ({}) of a killed run; `evoseal run` ends it",
+                left.process, left.command
+            ));
+        }
         if let Some(flight) = &state.in_flight {
-            lines.push(format!("unfinished   iteration {}; `evoseal run` goes on with it", flight.iteration));
+            let next = if running.is_some() { "" } else { "; `evoseal run` goes on with it" };
+            lines.push(format!("unfinished   iteration {}{next}", flight.iteration));
         }
         if let Some((at, reason)) = &state.run_ended {
             lines.push(format!("last run     ended {}: {reason}", history::time(*at)));

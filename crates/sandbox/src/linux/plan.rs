@@ -26,9 +26,12 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    pub(super) fn create(root: &Path) -> Result<Self> {
+    /// How the names of all of them begin.
+    pub(super) const PREFIX: &str = "evoseal-";
+
+    pub(super) fn create(root: &Path, prefix: &str) -> Result<Self> {
         let io = |source| Error::Io { action: "create a temporary folder in", path: root.to_owned(), source };
-        let root = tempfile::Builder::new().prefix("evoseal-").tempdir_in(root).map_err(io)?;
+        let root = tempfile::Builder::new().prefix(prefix).tempdir_in(root).map_err(io)?;
         let temporary = Self { root };
         for folder in [temporary.folder(), temporary.shared_memory()] {
             fs::create_dir(&folder).map_err(|source| Error::Io { action: "create", path: folder, source })?;
@@ -44,6 +47,16 @@ impl Temporary {
     /// What stands in the place of `/dev/shm`.
     fn shared_memory(&self) -> PathBuf {
         self.root.path().join("shm")
+    }
+
+    /// Removes those of a harness that could not do so itself. What cannot be removed stays: it is in nobody's way.
+    pub(super) fn remove_all(root: &Path, prefix: &str) {
+        for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+            if entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
+                open_folders(&entry.path());
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Removes everything, also what the command made unreadable.
