@@ -6,9 +6,12 @@
 mod failures {
     mod candidates;
     mod crashes;
+    mod ownership;
     mod parts;
     mod people;
+    mod signals;
     mod starts;
+    mod switches;
 }
 
 use evoseal_tests::Project;

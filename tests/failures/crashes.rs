@@ -1,7 +1,6 @@
 //! Runs that are killed or interrupted, and what the next start makes of them.
 
 use evoseal_tests::Project;
-use rustix::process::Signal;
 
 /// An agent that edits half, says that it has begun, and goes on only at its second start.
 const SLOW_AGENT: &str = "if [ ! -f started.marker ]; then echo half > cost.txt; echo > new.txt; touch started.marker; sleep 600; fi
@@ -70,37 +69,6 @@ fn what_a_killed_run_left_in_the_workspace_can_be_brought_back() {
         .expect("what no checkpoint held is saved before it is overwritten");
     let notes = project.evoseal(&["checkpoint", "show", saved, "--file", "notes.txt"]).run().expect(0);
     assert_eq!(notes.stdout, "mine");
-}
-
-#[test]
-fn ctrl_c_ends_a_run_at_the_accepted_version() {
-    let project = Project::new(SLOW_AGENT);
-    let before = project.files();
-    let mut run = project.evoseal(&["run", "-n", "1"]).start();
-    run.wait_for_file(&project.path("started.marker"));
-    run.signal(Signal::INT);
-    run.finish().expect(130);
-    assert_eq!(project.files(), before);
-    let status = project.evoseal(&["status", "--json"]).run().expect(0).json();
-    assert_eq!(status["workspace_holds_incumbent"], true);
-}
-
-#[test]
-fn a_second_run_at_the_same_time_is_told_who_works_there() {
-    let project = Project::new(SLOW_AGENT);
-    let mut first = project.evoseal(&["run", "-n", "1"]).start();
-    first.wait_for_file(&project.path("started.marker"));
-    let files = project.files();
-    project
-        .evoseal(&["run", "-n", "1"])
-        .run()
-        .expect(3)
-        .says(&["another run works on this workspace: process "]);
-    assert_eq!(project.files(), files, "the second one changes nothing");
-    // Looking is allowed meanwhile.
-    project.evoseal(&["log"]).run().expect(0);
-    first.kill();
-    project.evoseal(&["run", "-n", "1"]).run().expect(0);
 }
 
 #[test]

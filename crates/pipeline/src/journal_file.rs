@@ -23,7 +23,7 @@ const DIGEST_LEN: usize = 64;
 /// let path = folder.path().join("journal.jsonl");
 /// let (mut journal, before) = Journal::open(&path)?;
 /// assert_eq!(before, []);
-/// let entry = JournalEntry::RunStarted { at: Timestamp::default(), iterations: 3, seed: 7 };
+/// let entry = JournalEntry::RunStarted { at: Timestamp::default(), iterations: 3, seed: 7, unprotected: Vec::new() };
 /// journal.append(&entry)?;
 /// assert_eq!(RunState::replay(&Journal::read(&path)?).run_target, Some((3, 0)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

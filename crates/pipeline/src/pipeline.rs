@@ -298,6 +298,7 @@ impl EvolutionPipeline {
             at: self.parts.clock.now(),
             iterations: options.iterations,
             seed: options.seed,
+            unprotected: run.unprotected.clone(),
         })
         .await?;
         self.emit(EventKind::EvolutionStarted {

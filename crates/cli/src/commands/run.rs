@@ -30,6 +30,11 @@ pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: Out
     let stores = project.stores().await?;
     let report = execute(project, &stores, &ownership, options, output).await?;
     let state = project.run_state()?;
+    if state.incumbent.is_none() {
+        // Interrupted before there was a version to start from: there is nothing to show.
+        output.data(&report, || ending(&report));
+        return Ok(exit_of(&report));
+    }
     let mut rows = history::of(project, &state, None)?;
     // The whole history is `evoseal log`'s to show.
     let first = report.results.first().map_or(u64::MAX, |result| result.iteration);
