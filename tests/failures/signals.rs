@@ -1,8 +1,10 @@
 //! Ctrl-C, `kill` and a closed terminal: once ends cleanly, twice at once.
 
 use std::fs::File;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use evoseal_tests::{Project, sleeping};
+use evoseal_tests::{Program, Project, sleeping};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
@@ -79,7 +81,7 @@ fn a_second_signal_ends_at_once_and_the_next_start_recovers() {
     let audit = File::open(project.path(".evoseal/audit.jsonl")).unwrap();
     flock(&audit, FlockOperation::LockExclusive).unwrap();
     run.signal(Signal::INT);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     assert!(!run.has_ended(), "the clean end waits for the audit log");
     run.signal(Signal::INT);
     run.finish().expect(130).says(&["ended; the next start of any evoseal run puts the workspace in order"]);
@@ -92,4 +94,23 @@ fn a_second_signal_ends_at_once_and_the_next_start_recovers() {
     assert_eq!(sleeping(&nap), [0_u32; 0]);
     assert_eq!(project.read("cost.txt"), "90\n");
     assert!(!project.path("new.txt").exists());
+}
+
+#[test]
+fn a_run_under_nohup_outlives_its_terminal() {
+    let project = Project::new(
+        "touch started.marker; while [ ! -f go.marker ]; do sleep 0.02; done; echo 90 > cost.txt",
+    );
+    let script = format!("trap '' HUP; exec '{}' run -n 1", Program::path().display());
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(script).current_dir(project.root()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut run = shell.spawn().unwrap();
+    while !project.path("started.marker").exists() {
+        assert!(run.try_wait().unwrap().is_none(), "it ended too early");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&run), Signal::HUP).unwrap();
+    project.write("go.marker", "");
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert_eq!(project.read("cost.txt"), "90\n");
 }

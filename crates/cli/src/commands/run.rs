@@ -1,6 +1,7 @@
 //! `evoseal run`.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use evoseal_pipeline::{Cancellation, RunOptions, RunReport, StopReason};
 use evoseal_sandbox::{LinuxSandbox, Sandbox};
@@ -69,28 +70,34 @@ pub(crate) async fn execute(
 }
 
 /// The signals by which a person or the system asks a program to end: Ctrl-C, `kill`, a terminal that is closed.
-struct EndSignals([Signal; 3]);
+struct EndSignals(Vec<Signal>);
 
 impl EndSignals {
+    /// Listens to them, except to what our caller has us ignore: `nohup` means that the terminal may be closed.
     fn new() -> Result<Self> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::environment(format!("cannot listen to signals: {error}")))
-        };
-        Ok(Self([
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::hangup())?,
-        ]))
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let ignored = ignored_signals();
+        let wanted = kinds.into_iter().filter(|kind| ignored & (1 << (kind.as_raw_value() - 1)) == 0);
+        let listening = wanted.map(signal).collect::<std::io::Result<_>>();
+        let failed = |error| Failure::environment(format!("cannot listen to signals: {error}"));
+        Ok(Self(listening.map_err(failed)?))
     }
 
+    /// Waits for the next of them.
     async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
+        std::future::poll_fn(|context| {
+            let came = self.0.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+            if came { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
+}
+
+/// The signals that were ignored when this program was started, one bit each; none where the system does not say.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Turns the first signal into a clean end; the next one ends the process, and the next start recovers.
