@@ -87,3 +87,20 @@ fn killed_again_and_again_a_run_still_comes_to_its_end() {
     assert_eq!(report["results"][0]["outcome"], "accepted", "{report}");
     assert_eq!(project.read("cost.txt"), "90\n");
 }
+
+#[test]
+fn a_candidate_that_changed_the_tests_is_seen_after_a_crash_as_well() {
+    let project = Project::new("echo 'exit 0' > tests/run.sh; touch edited.marker");
+    // The crash comes when the edit is captured and being looked at: the audit log is held fast.
+    project.evoseal(&["run", "-n", "0"]).run().expect(0);
+    let audit = std::fs::File::open(project.path(".evoseal/audit.jsonl")).unwrap();
+    rustix::fs::flock(&audit, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("edited.marker"));
+    run.kill();
+    drop(audit);
+    assert_eq!(project.read("tests/run.sh"), "exit 0\n", "the edit is what the next start finds");
+    let report = project.evoseal(&["run", "-n", "1", "--json"]).run().expect(1).json();
+    let reasons = report["results"][0]["safety_result"]["decision"].to_string();
+    assert!(reasons.contains("tests/run.sh is protected and was modified"), "{reasons}");
+}

@@ -21,7 +21,7 @@ use evoseal_types::{Clock, SystemClock};
 use crate::args::GlobalArguments;
 use crate::failure::{Failure, Result};
 use crate::ownership::Ownership;
-use crate::settings::{FILE_NAME, LoadedSettings, ProposerKind};
+use crate::settings::{FILE_NAME, LoadedSettings, ProposerKind, Settings};
 
 /// The folder in the workspace that holds everything of ours.
 const STATE_FOLDER: &str = ".evoseal";
@@ -192,19 +192,6 @@ impl Project {
         Ok(Launcher::new(sandbox).with_environment(environment).with_hidden(hidden))
     }
 
-    /// The rules about edits. Protected paths are pinned as they are now.
-    fn guards(&self) -> Result<Vec<Arc<dyn Guard>>> {
-        let settings = &self.loaded.settings;
-        let common = evoseal_sandbox::presets::COMMON.iter().copied();
-        let protected = settings.edit.protected.iter().map(String::as_str).chain(common);
-        let mut guards: Vec<Arc<dyn Guard>> = vec![Arc::new(ProtectedPaths::pin(&self.root, protected)?)];
-        if settings.safety.safety_checks_enabled {
-            guards.push(Arc::new(EditScope::new(&settings.edit.allowed_patterns)?));
-            guards.push(Arc::new(EditSize::new(settings.edit.max_files, settings.edit.max_bytes)));
-        }
-        Ok(guards)
-    }
-
     /// The loop. Without ownership it can be put together, which checks the settings, and should not be run.
     pub(crate) fn pipeline(
         &self,
@@ -249,9 +236,10 @@ impl Project {
         if let Some(objective) = &settings.objective {
             builder = builder.objective(objective.clone());
         }
-        for guard in self.guards()? {
-            builder = builder.guard(guard);
-        }
+        // What is wrong with a pattern is said before anything is evaluated.
+        guards(settings, &self.root)?;
+        let settings = settings.clone();
+        builder = builder.guards_from(move |workspace| guards(&settings, workspace));
         Ok(builder.build())
     }
 
@@ -259,6 +247,18 @@ impl Project {
     fn configuration(&self) -> BTreeMap<String, String> {
         self.loaded.written.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
     }
+}
+
+/// The rules about edits. Protected paths are pinned as they are now.
+fn guards(settings: &Settings, workspace: &Path) -> evoseal_sandbox::Result<Vec<Arc<dyn Guard>>> {
+    let common = evoseal_sandbox::presets::COMMON.iter().copied();
+    let protected = settings.edit.protected.iter().map(String::as_str).chain(common);
+    let mut guards: Vec<Arc<dyn Guard>> = vec![Arc::new(ProtectedPaths::pin(workspace, protected)?)];
+    if settings.safety.safety_checks_enabled {
+        guards.push(Arc::new(EditScope::new(&settings.edit.allowed_patterns)?));
+        guards.push(Arc::new(EditSize::new(settings.edit.max_files, settings.edit.max_bytes)));
+    }
+    Ok(guards)
 }
 
 /// The folder that the command line means.

@@ -212,7 +212,7 @@ impl EvolutionPipeline {
     async fn check_edit(&self, iteration: u64, changes: &[Change]) -> Result<Vec<Violation>> {
         self.stage_started(iteration, Stage::Guard);
         let (guards, workspace, changes) =
-            (self.guards.clone(), self.parts.workspace.clone(), changes.to_vec());
+            (self.all_guards(), self.parts.workspace.clone(), changes.to_vec());
         let violations = off_thread("checking the edit", move || {
             let edit = Edit { workspace: &workspace, changes: &changes };
             let looked = guards.iter().map(|guard| {

@@ -1,6 +1,7 @@
 //! The loop: what it is made of, and how a run goes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,6 +73,24 @@ pub struct EvolutionPipeline {
     observers: Vec<Arc<dyn Observer>>,
     stop_conditions: Vec<Arc<dyn StopCondition>>,
     lock: Option<Arc<RunLock>>,
+    late_guards: LateGuards,
+}
+
+/// Makes guards from a workspace.
+type MakeGuards = dyn Fn(&Path) -> evoseal_sandbox::Result<Vec<Arc<dyn Guard>>> + Send + Sync;
+
+/// Guards that look at the workspace as it stands when a run begins.
+#[derive(Default)]
+struct LateGuards {
+    make: Option<Arc<MakeGuards>>,
+    /// What it made for the present run.
+    made: Mutex<Vec<Arc<dyn Guard>>>,
+}
+
+impl fmt::Debug for LateGuards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LateGuards").field("made", &self.made).finish_non_exhaustive()
+    }
 }
 
 /// Puts an [`EvolutionPipeline`] together.
@@ -87,7 +106,33 @@ impl EvolutionPipelineBuilder {
         self
     }
 
-    /// Adds a rule about what an edit may touch.
+    /// Adds rules about what an edit may touch that take down how the workspace is before it, such as
+    /// [`ProtectedPaths`](evoseal_sandbox::ProtectedPaths). They are made when a run begins, once the workspace is in order:
+    /// earlier, the candidate of a run that was killed may still stand there, and would be taken for what is to be protected.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use evoseal_pipeline::{EvolutionPipelineBuilder, PipelineParts};
+    /// use evoseal_sandbox::{Guard, ProtectedPaths};
+    ///
+    /// fn protect_tests(builder: EvolutionPipelineBuilder) -> EvolutionPipelineBuilder {
+    ///     builder.guards_from(|workspace| {
+    ///         let protected = ProtectedPaths::pin(workspace, ["tests/**"])?;
+    ///         Ok(vec![Arc::new(protected) as Arc<dyn Guard>])
+    ///     })
+    /// }
+    /// ```
+    pub fn guards_from(
+        mut self,
+        make: impl Fn(&Path) -> evoseal_sandbox::Result<Vec<Arc<dyn Guard>>> + Send + Sync + 'static,
+    ) -> Self {
+        self.pipeline.late_guards.make = Some(Arc::new(make));
+        self
+    }
+
+    /// Adds a rule about what an edit may touch. One that takes down how the workspace is before the edit belongs to
+    /// [`guards_from`](Self::guards_from).
     pub fn guard(mut self, guard: Arc<dyn Guard>) -> Self {
         self.pipeline.guards.push(guard);
         self
@@ -183,6 +228,7 @@ impl EvolutionPipeline {
                 observers: Vec::new(),
                 stop_conditions: Vec::new(),
                 lock: None,
+                late_guards: LateGuards::default(),
             },
         }
     }
@@ -317,6 +363,7 @@ impl EvolutionPipeline {
         if !self.ensure_baseline(run).await? {
             return Ok(StopReason::Interrupted);
         }
+        self.make_guards().await?;
         loop {
             let progress = LoopProgress {
                 iterations_done: (run.state.finished.len() - first) as u64,
@@ -330,6 +377,22 @@ impl EvolutionPipeline {
                 return Ok(reason);
             }
         }
+    }
+
+    /// Makes the guards that have to see the workspace before the first edit.
+    async fn make_guards(&self) -> Result<()> {
+        if let Some(make) = self.late_guards.make.clone() {
+            let workspace = self.parts.workspace.clone();
+            let made = off_thread("looking at the workspace", move || Ok(make(&workspace)?)).await?;
+            *self.late_guards.made.lock().unwrap_or_else(PoisonError::into_inner) = made;
+        }
+        Ok(())
+    }
+
+    /// All guards.
+    pub(crate) fn all_guards(&self) -> Vec<Arc<dyn Guard>> {
+        let made = self.late_guards.made.lock().unwrap_or_else(PoisonError::into_inner);
+        self.guards.iter().chain(made.iter()).map(Arc::clone).collect()
     }
 
     /// The first condition that wants the run to end.

@@ -400,6 +400,18 @@ async fn writable_folders_inside_each_other_stay_writable() {
 }
 
 #[tokio::test]
+async fn a_workspace_in_shared_memory_is_found_there() {
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
+    for sandbox in sandboxes() {
+        let mut command = shell("echo x > here && cat here");
+        command.directory = folder.path().to_owned();
+        command.writable = vec![folder.path().to_owned()];
+        let outcome = run(&sandbox, &command).await;
+        assert_eq!((outcome.ending, outcome.stdout.text().as_str()), (Ending::Exited(0), "x\n"));
+    }
+}
+
+#[tokio::test]
 async fn hidden_folders_look_empty_even_inside_the_workspace() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = folder.path().join(".evoseal");

@@ -19,6 +19,9 @@ use crate::{CommandSpec, Error, Limits, Result};
 /// Devices that programs write to and that keep nothing. No terminals: those of the user are among them.
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
+/// Where programs share memory by name; each command gets its own.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// The private folders of one command.
 #[derive(Debug)]
 pub(super) struct Temporary {
@@ -129,8 +132,14 @@ pub(super) fn mounts(
     for folder in command.writable.iter().chain([&temporary.folder()]) {
         kept.push((c_string(folder)?, c_string(folder)?));
     }
-    if Path::new("/dev/shm").is_dir() {
-        kept.push((c_string(&temporary.shared_memory())?, c"/dev/shm".into()));
+    // A workspace in there must not disappear below the private one; it is then all of it that can be written.
+    let is_in_use = command
+        .writable
+        .iter()
+        .chain([&command.directory])
+        .any(|folder| folder.canonicalize().is_ok_and(|folder| folder.starts_with(SHARED_MEMORY)));
+    if Path::new(SHARED_MEMORY).is_dir() && !is_in_use {
+        kept.push((c_string(&temporary.shared_memory())?, c_string(Path::new(SHARED_MEMORY))?));
     }
     if kept.len() > Mounts::KEPT_MAX {
         let reason = format!("there are more than {}", Mounts::KEPT_MAX - 2);
