@@ -113,7 +113,13 @@ impl EvolutionPipeline {
                 self.give_up(run, "the proposer has nothing more to propose").await?;
                 return Ok(Some(StopReason::ProposerExhausted { reason: cut(&reason) }));
             }
+            Err(error) if error.is_storage_full() => return Err(error),
             Err(error) => (describe(&error), true),
+        };
+        let (change, failed) = if self.made_room(flight.incumbent.checkpoint).await? {
+            (format!("{change}; it filled the disk, and was undone"), true)
+        } else {
+            (change, failed)
         };
         self.stage_completed(iteration, Stage::Propose, change.clone());
         run.record(JournalEntry::Proposed { iteration, change: change.clone(), failed }).await?;
@@ -122,6 +128,7 @@ impl EvolutionPipeline {
         }
         let version = match self.capture_candidate(run, &flight).await {
             Ok(version) => version,
+            Err(error) if error.is_storage_full() => return Err(error),
             // A workspace that cannot be captured is the proposal's fault as a rule, and no candidate. If it is the
             // store's fault, going back will fail too, and that ends the run.
             Err(error) => {
@@ -193,6 +200,13 @@ impl EvolutionPipeline {
             let request = self.evaluation_request(&flight, &version).await?;
             let evaluated = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await;
             let Some(evaluated) = evaluated else { return Ok(false) };
+            if let Err(error) = &evaluated
+                && error.is_storage_full()
+            {
+                return evaluated.map(|_| false);
+            }
+            // What filled the disk is the candidate's, if it is gone with what its evaluation left behind.
+            self.made_room(version.checkpoint).await?;
             let evaluation = evaluated.unwrap_or_else(|error| Evaluation {
                 faults: vec![not_run("evaluate", describe(&error))],
                 ..Evaluation::default()

@@ -138,6 +138,7 @@ mod pipeline;
 mod proposer;
 mod recover;
 mod result;
+mod space;
 mod stop;
 
 #[cfg(feature = "conformance")]

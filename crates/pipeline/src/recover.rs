@@ -186,6 +186,7 @@ impl EvolutionPipeline {
             self.restore_workspace(captured.id).await?;
         }
         let Some(evaluation) = evaluation else { return Ok(false) };
+        self.made_room(captured.as_ref().map(|captured| captured.id)).await?;
         let observations = observe(evaluation?, Vec::new(), &Observations::default());
         let request = ValidationRequest {
             current_version_id: None,

@@ -122,7 +122,7 @@ fn disturb(root: &Path, course: &Course, kills: usize, figures: &mut Figures) ->
     for target in targets(course, kills, &mut random) {
         let (mut child, mut watch, began) = begin(root, course, figures)?;
         if !reach(&mut child, &mut watch, target, began)? {
-            let (code, said) = end_of(child, root)?;
+            let (code, said) = end_of(child)?;
             figures.findings.blocked(format!("before {target:?} it ended with {code:?}: {said}"));
             return Ok(());
         }
@@ -131,7 +131,7 @@ fn disturb(root: &Path, course: &Course, kills: usize, figures: &mut Figures) ->
         std::thread::sleep(stay.mul_f64(target.part));
         watch.look()?;
         child.kill()?;
-        let (code, said) = end_of(child, root)?;
+        let (code, said) = end_of(child)?;
         if code.is_some_and(|code| !matches!(code, 0 | 1)) {
             figures.findings.blocked(format!("at {target:?} it had ended with {code:?}: {said}"));
             return Ok(());
@@ -152,7 +152,7 @@ fn disturb(root: &Path, course: &Course, kills: usize, figures: &mut Figures) ->
         figures.findings.mixed("it went on beyond the last iteration");
         child.kill()?;
     }
-    let (code, said) = end_of(child, root)?;
+    let (code, said) = end_of(child)?;
     if !matches!(code, Some(0 | 1)) {
         figures.findings.blocked(format!("the last start ended with {code:?}: {said}"));
     }
