@@ -246,21 +246,24 @@ pub(crate) struct Watch {
     path: PathBuf,
     read_bytes: usize,
     pub(crate) place: Place,
-    /// The kind of the last entry.
+    /// The kind of the last entry about an iteration.
     pub(crate) phase: String,
     /// Whether an entry was written since this was made.
     pub(crate) is_active: bool,
+    /// Whether none of those written since is about an iteration.
+    pub(crate) is_resuming: bool,
 }
 
 impl Watch {
     /// Begins with what is there.
     pub(crate) fn new(root: &Path) -> Self {
         let path = EvolutionPipeline::journal_path(&root.join(".evoseal"));
+        let phase = "nothing".to_owned();
         let mut watch =
-            Self { path, read_bytes: 0, place: (1, 0), phase: "nothing".to_owned(), is_active: false };
+            Self { path, read_bytes: 0, place: (1, 0), phase, is_active: false, is_resuming: true };
         // Nothing to read yet is no error.
         let _ = watch.look();
-        watch.is_active = false;
+        (watch.is_active, watch.is_resuming) = (false, true);
         watch
     }
 
@@ -275,9 +278,10 @@ impl Watch {
         let complete = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         for line in new[..complete].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let entry: Value = serde_json::from_slice(line.get(65..).unwrap_or_default())?;
-            self.phase = entry["phase"].as_str().unwrap_or_default().to_owned();
             self.is_active = true;
             let Some(iteration) = entry["iteration"].as_u64() else { continue };
+            self.is_resuming = false;
+            self.phase = entry["phase"].as_str().unwrap_or_default().to_owned();
             self.place = match self.phase.as_str() {
                 "iteration_started" => (iteration, 1),
                 "iteration_abandoned" => (iteration, 0),

@@ -46,11 +46,28 @@ pub(crate) struct Arguments {
 struct Figures {
     seed: u64,
     iterations: u64,
-    /// After which entry of the journal, and whether the start had written one by then.
-    kills: BTreeMap<String, usize>,
+    /// After which entry about an iteration.
+    kills: BTreeMap<String, Kills>,
     starts: usize,
     repeated: Repeated,
     findings: Findings,
+}
+
+/// Kills after one kind of entry.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+struct Kills {
+    /// By the start that wrote it.
+    fresh: usize,
+    /// By one that goes on from it.
+    resumed: usize,
+    /// By one that had not written anything yet: in the middle of recovery, as a rule.
+    starting: usize,
+}
+
+impl Figures {
+    fn killed(&self) -> usize {
+        self.kills.values().map(|kills| kills.fresh + kills.resumed + kills.starting).sum()
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -68,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut figures = Figures { seed: arguments.seed, iterations, ..Figures::default() };
     disturb(&root, &course, kills, &mut figures)?;
     show(&figures, arguments)?;
-    let count: usize = figures.kills.values().sum();
+    let count = figures.killed();
     Ok(exit(figures.findings.is_clean() && count >= kills))
 }
 
@@ -138,8 +155,12 @@ fn disturb(root: &Path, course: &Course, kills: usize, figures: &mut Figures) ->
         }
         // Only what was really cut off counts.
         if code.is_none() {
-            let when = if watch.is_active { "" } else { "starting, after " };
-            *figures.kills.entry(format!("{when}{}", watch.phase)).or_default() += 1;
+            let kills = figures.kills.entry(watch.phase).or_default();
+            match (watch.is_active, watch.is_resuming) {
+                (false, _) => kills.starting += 1,
+                (true, true) => kills.resumed += 1,
+                (true, false) => kills.fresh += 1,
+            }
         }
         persons.compare(root, &mut figures.findings);
         if !figures.findings.is_clean() {
@@ -158,7 +179,7 @@ fn disturb(root: &Path, course: &Course, kills: usize, figures: &mut Figures) ->
     }
     figures.repeated = course.compare(root, &mut figures.findings)?;
     persons.compare(root, &mut figures.findings);
-    let count: usize = figures.kills.values().sum();
+    let count = figures.killed();
     if figures.repeated.evaluations > count {
         figures.findings.lost(format!("{} evaluations were repeated", figures.repeated.evaluations));
     }
@@ -196,11 +217,14 @@ fn reach(child: &mut Child, watch: &mut Watch, target: Target, began: Instant) -
 }
 
 fn show(figures: &Figures, arguments: &Arguments) -> Result<()> {
-    let rows: Vec<Vec<String>> =
-        figures.kills.iter().map(|(phase, count)| vec![phase.clone(), count.to_string()]).collect();
-    print(&table(&["killed after", "kills"], &rows));
+    let row = |(phase, kills): (&String, &Kills)| {
+        let numbers = [kills.fresh, kills.resumed, kills.starting].map(|number| number.to_string());
+        [vec![phase.clone()], numbers.to_vec()].concat()
+    };
+    let rows: Vec<Vec<String>> = figures.kills.iter().map(row).collect();
+    print(&table(&["killed after", "at once", "when resumed", "when starting"], &rows));
     let Repeated { proposals, evaluations } = figures.repeated;
-    let count: usize = figures.kills.values().sum();
+    let count = figures.killed();
     print(&format!(
         "seed {}: {} iterations, {count} kills, {} starts, {evaluations} evaluations and {proposals} proposals repeated",
         figures.seed, figures.iterations, figures.starts
