@@ -91,7 +91,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 
 fn round() -> impl Strategy<Value = Round> {
     let ignored = proptest::collection::vec((0..IGNORED.len(), 0..3_000_usize), 0..3);
-    let crash = proptest::option::weighted(0.7, 1..250_usize);
+    let crash = proptest::option::weighted(0.8, 1..110_usize);
     (proptest::collection::vec(edit(), 0..3), ignored, 1..4_u64, crash, any::<bool>()).prop_map(
         |(edits, ignored, iterations, crash, only_recover)| Round {
             edits,
