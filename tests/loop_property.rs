@@ -35,6 +35,8 @@ const NAMES: [&str; 8] = [
 ];
 /// What is the person's alone: no checkpoint holds it, and no candidate here touches it.
 const IGNORED: [&str; 3] = [".env", "cache/deep/object", "app.log"];
+/// No names.
+const NONE: [PathBuf; 0] = [];
 const IGNORE_FILE: &str = ".env\ncache/\n*.log\n";
 
 #[derive(Debug, Clone)]
@@ -342,14 +344,9 @@ impl Scene {
         self.follow(&state);
         let (workspace, model) = (self.workspace(), self.model());
         let differ = |root: &Path, ignored| difference(&tree(root, ignored), &tree(&model, ignored));
-        assert_eq!(differ(&workspace, true), [PathBuf::new(); 0], "the person's own files");
+        assert_eq!(differ(&workspace, true), NONE, "the person's own files");
         let Some((incumbent, _)) = &state.incumbent else { return };
-        assert_eq!(
-            differ(&workspace, false),
-            [PathBuf::new(); 0],
-            "the workspace is not {}",
-            incumbent.version_id
-        );
+        assert_eq!(differ(&workspace, false), NONE, "the workspace is not {}", incumbent.version_id);
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -358,7 +355,7 @@ impl Scene {
             let id = incumbent.checkpoint.unwrap();
             parts.checkpoints.restore(id, &restored, RestoreMode::Empty).await.unwrap();
             let different = if is_accepted { differ(&restored, false) } else { Vec::new() };
-            assert_eq!(different, [PathBuf::new(); 0], "{} restores otherwise", incumbent.version_id);
+            assert_eq!(different, NONE, "{} restores otherwise", incumbent.version_id);
             fs::remove_dir_all(&restored).unwrap();
             assert_eq!(parts.checkpoints.verify(&[]).await.unwrap().damage, []);
 
