@@ -104,3 +104,18 @@ fn a_candidate_that_changed_the_tests_is_seen_after_a_crash_as_well() {
     let reasons = report["results"][0]["safety_result"]["decision"].to_string();
     assert!(reasons.contains("tests/run.sh is protected and was modified"), "{reasons}");
 }
+
+#[test]
+fn what_a_restore_that_was_cut_off_has_laid_aside_goes_and_is_not_taken_for_a_protected_file() {
+    let project = Project::new(
+        "if [ ! -f started.marker ]; then touch started.marker; sleep 600; fi; echo $((100 - EVOSEAL_ITERATION)) > cost.txt",
+    );
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("started.marker"));
+    run.kill();
+    // The tree is that of the accepted version; a restore that was killed in its last moment leaves this besides.
+    project.write("tests/.evoseal-restore-7", "half");
+    let report = project.evoseal(&["run", "-n", "2", "--json"]).run().expect(0).json();
+    assert_eq!(report["results"][1]["outcome"], "accepted", "{report}");
+    assert!(!project.path("tests/.evoseal-restore-7").exists());
+}

@@ -47,6 +47,8 @@ impl EvolutionPipeline {
         let store = &self.parts.checkpoints;
         let found = store.tree_digest(&self.parts.workspace).await?;
         if store.load(checkpoint).await?.tree == found {
+            // Equal as far as a tree goes; what a restore that was cut off has laid aside is no part of one, and goes.
+            self.restore_workspace(checkpoint).await?;
             return Ok(None);
         }
         let saved = if store.list().await?.iter().any(|known| known.tree == found) {

@@ -49,10 +49,13 @@ else echo "test answers ... FAILED"; echo
 fi
 "#;
 
+/// So few checkpoints are kept that some are deleted in every iteration.
 const SETTINGS: &str = r#"[run]
 max_consecutive_rejections = 1000
 [propose]
 command = ["sh", "agent.sh"]
+[safety.checkpoints]
+max_checkpoints = 6
 [edit]
 protected = ["tests/**", "agent.sh"]
 [evaluate.test]
@@ -281,7 +284,7 @@ impl Watch {
             self.is_active = true;
             let Some(iteration) = entry["iteration"].as_u64() else { continue };
             self.is_resuming = false;
-            self.phase = entry["phase"].as_str().unwrap_or_default().to_owned();
+            entry["phase"].as_str().unwrap_or_default().clone_into(&mut self.phase);
             self.place = match self.phase.as_str() {
                 "iteration_started" => (iteration, 1),
                 "iteration_abandoned" => (iteration, 0),

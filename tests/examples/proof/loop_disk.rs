@@ -136,7 +136,7 @@ fn fill_at(root: &Path, course: &Course, place: Place, figures: &mut Figures) ->
 
 /// It may have come to its end, or says which path it is about and what to do.
 fn judge(code: Option<i32>, said: &str, context: &str, figures: &mut Figures) {
-    let is_explained = said.contains("error: ") && said.contains("/") && said.contains("make room");
+    let is_explained = said.contains("error: ") && said.contains("/project") && said.contains("make room");
     match code {
         Some(0 | 1) => {}
         Some(3) if is_explained => {}
