@@ -10,6 +10,7 @@ use std::time::Duration;
 use evoseal_sandbox::{
     CommandOutcome, CommandSpec, Ending, Error, LinuxSandbox, MARK_VARIABLE, Sandbox, Tether, Without, wall,
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The sandbox with all that the machine offers, and as it is on a machine that offers less.
 fn sandboxes() -> Vec<LinuxSandbox> {
@@ -520,6 +521,8 @@ fn start_victim(test: &str, mode: &str, nap: &str, folder: &Path) -> std::proces
         // Not in the arguments, where it would be found.
         .env(VICTIM, format!("{mode} {nap} {}", folder.display()))
         .stdout(std::process::Stdio::null())
+        // What outlives it by mistake shall not keep open what this test was started with.
+        .stderr(std::process::Stdio::null())
         .spawn()
         .expect("this program starts");
     assert!(eventually(|| sleeping(nap).len() == 3), "the commands start");
@@ -543,9 +546,16 @@ fn parent_of(process: u32) -> u32 {
     parent.trim().parse().expect("a number")
 }
 
-fn kill(process: u32) {
-    let process = rustix::process::Pid::from_raw(process.cast_signed()).expect("not zero");
-    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("it lives");
+fn send(signal: Signal, process: u32) {
+    let process = Pid::from_raw(process.cast_signed()).expect("not zero");
+    kill_process(process, signal).expect("it lives");
+}
+
+/// The process that keeps the descent of the victim's command together.
+fn keeper_of(harness: &std::process::Child, nap: &str) -> u32 {
+    let is_command = |process: &u32| parent_of(parent_of(parent_of(*process))) == harness.id();
+    let command = sleeping(nap).into_iter().map(parent_of).find(is_command);
+    parent_of(command.expect("the command is below its keepers"))
 }
 
 #[test]
@@ -575,10 +585,15 @@ fn a_tether_is_free_only_when_the_commands_of_a_killed_harness_are_gone() {
         let mut harness = start_victim(test, mode, &nap, folder.path());
         let seen: Vec<u32> = Tether::leftovers(folder.path()).iter().map(|left| left.process).collect();
         assert!(sleeping(&nap).iter().any(|process| seen.contains(process)), "{mode}: {seen:?}");
-        harness.kill().expect("it is killed");
+        // A keeper that has not noticed yet.
+        let keeper = keeper_of(&harness, &nap);
+        send(Signal::STOP, keeper);
         // Not even waited for: the next harness may come at once.
-        let taken =
-            Tether::take(folder.path(), folder.path(), Duration::from_secs(20)).expect("it becomes free");
+        harness.kill().expect("it is killed");
+        let take = |patience| Tether::take(folder.path(), folder.path(), patience);
+        take(Duration::from_millis(100)).expect_err("not everything is dead");
+        send(Signal::CONT, keeper);
+        let taken = take(Duration::from_secs(20)).expect("it becomes free");
         assert!(!alive(&nap), "{mode}: the tether was given away too early");
         let left: Vec<_> =
             fs::read_dir(folder.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
@@ -603,12 +618,9 @@ fn what_lost_its_keeper_is_found_by_its_mark_and_nothing_else_is_touched() {
     let mut stranger =
         std::process::Command::new("sleep").arg(&nap).env(MARK_VARIABLE, mark).spawn().expect("sleep");
     // Without a PID name space the death of the keeper sets the others free.
-    let below = |process: &u32| parent_of(parent_of(parent_of(*process))) == harness.id();
-    let command =
-        sleeping(&nap).into_iter().map(parent_of).find(below).expect("the command is below its keepers");
-    let keeper = parent_of(command);
+    let keeper = keeper_of(&harness, &nap);
     harness.kill().expect("it is killed");
-    kill(keeper);
+    send(Signal::KILL, keeper);
     harness.wait().expect("it is dead");
     let (_, ended) =
         Tether::take(folder.path(), folder.path(), Duration::from_secs(20)).expect("it becomes free");
@@ -618,7 +630,7 @@ fn what_lost_its_keeper_is_found_by_its_mark_and_nothing_else_is_touched() {
     stranger.wait().expect("it is dead");
     for bare in sleeping(&nap) {
         // What threw its environment away and has no relative left cannot be told from a stranger, and is let be.
-        kill(bare);
+        send(Signal::KILL, bare);
     }
 }
 
