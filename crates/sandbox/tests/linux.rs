@@ -551,6 +551,12 @@ fn send(signal: Signal, process: u32) {
     kill_process(process, signal).expect("it lives");
 }
 
+/// Whether a process has a file open.
+fn has_open(process: u32, file: &Path) -> bool {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).expect("it lives").flatten();
+    open.map(|fd| fd.path()).any(|fd| fs::read_link(fd).is_ok_and(|target| target == file))
+}
+
 /// The process that keeps the descent of the victim's command together.
 fn keeper_of(harness: &std::process::Child, nap: &str) -> u32 {
     let is_command = |process: &u32| parent_of(parent_of(parent_of(*process))) == harness.id();
@@ -585,15 +591,17 @@ fn a_tether_is_free_only_when_the_commands_of_a_killed_harness_are_gone() {
         let mut harness = start_victim(test, mode, &nap, folder.path());
         let seen: Vec<u32> = Tether::leftovers(folder.path()).iter().map(|left| left.process).collect();
         assert!(sleeping(&nap).iter().any(|process| seen.contains(process)), "{mode}: {seen:?}");
-        // A keeper that has not noticed yet.
+        // Who has the lock open, and so holds it when the harness is dead: the keeper, and nobody below it.
+        let lock = folder.path().join("commands.lock");
         let keeper = keeper_of(&harness, &nap);
-        send(Signal::STOP, keeper);
-        // Not even waited for: the next harness may come at once.
+        assert!(has_open(keeper, &lock), "{mode}: the keeper does not hold the tether");
+        let below: Vec<u32> =
+            sleeping(&nap).into_iter().filter(|process| has_open(*process, &lock)).collect();
+        assert_eq!(below, [0_u32; 0], "{mode}: commands hold the tether");
         harness.kill().expect("it is killed");
-        let take = |patience| Tether::take(folder.path(), folder.path(), patience);
-        take(Duration::from_millis(100)).expect_err("not everything is dead");
-        send(Signal::CONT, keeper);
-        let taken = take(Duration::from_secs(20)).expect("it becomes free");
+        // Not even waited for: the next harness may come at once.
+        let taken = Tether::take(folder.path(), folder.path(), Duration::from_secs(20));
+        let taken = taken.expect("it becomes free");
         assert!(!alive(&nap), "{mode}: the tether was given away too early");
         let left: Vec<_> =
             fs::read_dir(folder.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
