@@ -514,8 +514,28 @@ fn be_victim(order: &str) {
     panic!("an endless command ended: {:?}", runtime.block_on(sandbox.run(&shell(&script))));
 }
 
+/// A harness that is going to be killed, at the latest when the test is over.
+struct Victim(std::process::Child);
+
+impl Victim {
+    fn kill(&mut self) {
+        self.0.kill().expect("it is killed");
+    }
+
+    fn wait(&mut self) {
+        self.0.wait().expect("it is dead");
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts this test once more as a harness, and gives it back once its commands run.
-fn start_victim(test: &str, mode: &str, nap: &str, folder: &Path) -> std::process::Child {
+fn start_victim(test: &str, mode: &str, nap: &str, folder: &Path) -> Victim {
     let harness = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", test])
         // Not in the arguments, where it would be found.
@@ -526,7 +546,7 @@ fn start_victim(test: &str, mode: &str, nap: &str, folder: &Path) -> std::proces
         .spawn()
         .expect("this program starts");
     assert!(eventually(|| sleeping(nap).len() == 3), "the commands start");
-    harness
+    Victim(harness)
 }
 
 /// The processes that sleep for so long.
@@ -558,8 +578,8 @@ fn has_open(process: u32, file: &Path) -> bool {
 }
 
 /// The process that keeps the descent of the victim's command together.
-fn keeper_of(harness: &std::process::Child, nap: &str) -> u32 {
-    let is_command = |process: &u32| parent_of(parent_of(parent_of(*process))) == harness.id();
+fn keeper_of(harness: &Victim, nap: &str) -> u32 {
+    let is_command = |process: &u32| parent_of(parent_of(parent_of(*process))) == harness.0.id();
     let command = sleeping(nap).into_iter().map(parent_of).find(is_command);
     parent_of(command.expect("the command is below its keepers"))
 }
@@ -573,8 +593,8 @@ fn a_killed_harness_leaves_no_process() {
         let folder = tempfile::tempdir().expect("a folder");
         let nap = marker(1006);
         let mut harness = start_victim("a_killed_harness_leaves_no_process", mode, &nap, folder.path());
-        harness.kill().expect("it is killed");
-        harness.wait().expect("it is dead");
+        harness.kill();
+        harness.wait();
         assert!(eventually(|| !alive(&nap)), "{mode}: a process outlived its harness");
     }
 }
@@ -598,7 +618,7 @@ fn a_tether_is_free_only_when_the_commands_of_a_killed_harness_are_gone() {
         let below: Vec<u32> =
             sleeping(&nap).into_iter().filter(|process| has_open(*process, &lock)).collect();
         assert_eq!(below, [0_u32; 0], "{mode}: commands hold the tether");
-        harness.kill().expect("it is killed");
+        harness.kill();
         // Not even waited for: the next harness may come at once.
         let taken = Tether::take(folder.path(), folder.path(), Duration::from_secs(20));
         let taken = taken.expect("it becomes free");
@@ -607,7 +627,7 @@ fn a_tether_is_free_only_when_the_commands_of_a_killed_harness_are_gone() {
             fs::read_dir(folder.path()).expect("the folder").flatten().map(|e| e.file_name()).collect();
         assert_eq!(left, ["commands.lock"], "{mode}: the temporary folder of the killed harness is left");
         drop(taken);
-        harness.wait().expect("it is dead");
+        harness.wait();
     }
 }
 
@@ -627,9 +647,9 @@ fn what_lost_its_keeper_is_found_by_its_mark_and_nothing_else_is_touched() {
         std::process::Command::new("sleep").arg(&nap).env(MARK_VARIABLE, mark).spawn().expect("sleep");
     // Without a PID name space the death of the keeper sets the others free.
     let keeper = keeper_of(&harness, &nap);
-    harness.kill().expect("it is killed");
+    harness.kill();
     send(Signal::KILL, keeper);
-    harness.wait().expect("it is dead");
+    harness.wait();
     let (_, ended) =
         Tether::take(folder.path(), folder.path(), Duration::from_secs(20)).expect("it becomes free");
     assert!(ended.iter().any(|left| left.command.contains(&nap)), "{ended:?}");
