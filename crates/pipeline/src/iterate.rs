@@ -128,7 +128,9 @@ impl EvolutionPipeline {
         }
         let version = match self.capture_candidate(run, &flight).await {
             Ok(version) => version,
-            Err(error) if error.is_storage_full() => return Err(error),
+            Err(error) if error.is_storage_full() && !self.gave_back(flight.incumbent.checkpoint).await? => {
+                return Err(error);
+            }
             // A workspace that cannot be captured is the proposal's fault as a rule, and no candidate. If it is the
             // store's fault, going back will fail too, and that ends the run.
             Err(error) => {

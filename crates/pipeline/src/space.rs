@@ -29,6 +29,16 @@ impl EvolutionPipeline {
     /// [`Error::Io`] with the folder if it was full for another reason, even if there is room again by now.
     pub(crate) async fn made_room(&self, checkpoint: Option<CheckpointId>) -> Result<bool> {
         let Some(full) = self.full_folder().await? else { return Ok(false) };
+        if self.gave_back(checkpoint).await? { Ok(true) } else { Err(full) }
+    }
+
+    /// Returns the workspace to `checkpoint`, and says whether that gave back so much that what stood there may be what a disk
+    /// had no room for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] with the folder if the disk is full afterwards.
+    pub(crate) async fn gave_back(&self, checkpoint: Option<CheckpointId>) -> Result<bool> {
         let before = self.taken().await?;
         if let Some(checkpoint) = checkpoint {
             self.restore_workspace(checkpoint).await?;
@@ -37,9 +47,8 @@ impl EvolutionPipeline {
             return Err(full);
         }
         let after = self.taken().await?;
-        let gave_back = before.bytes.saturating_sub(after.bytes) >= FREE_BYTES_MIN
-            || before.files.saturating_sub(after.files) >= FREE_FILES_MIN;
-        if gave_back { Ok(true) } else { Err(full) }
+        Ok(before.bytes.saturating_sub(after.bytes) >= FREE_BYTES_MIN
+            || before.files.saturating_sub(after.files) >= FREE_FILES_MIN)
     }
 
     /// What the workspace takes on the disk.

@@ -92,11 +92,17 @@ fn disturb(root: &Path, course: &Course, figures: &mut Figures) -> Result<()> {
 /// A candidate that fills the disk itself is refused like any other that breaks something, and the run goes on.
 fn greedy(root: &Path, findings: &mut Findings) -> Result<()> {
     prepare(root)?;
-    let agent = "if [ $EVOSEAL_ITERATION = 1 ]; then cat /dev/zero > big; else echo 900 > cost.txt; fi\n";
+    // All of it, and so much that it is there and cannot be captured.
+    let agent = r#"case $EVOSEAL_ITERATION in
+        1) cat /dev/zero > big;;
+        2) dd if=/dev/urandom of=big bs=1M count=18 2>/dev/null;;
+        *) echo 900 > cost.txt;;
+        esac
+        "#;
     std::fs::write(root.join("agent.sh"), agent)?;
-    let (code, said) = end_of(start(root, 2)?)?;
+    let (code, said) = end_of(start(root, 3)?)?;
     let accepted = std::fs::read_to_string(root.join("cost.txt"))?;
-    if code != Some(1) || finished(root)? != 2 || accepted != "900\n" || root.join("big").exists() {
+    if code != Some(1) || finished(root)? != 3 || accepted != "900\n" || root.join("big").exists() {
         findings.blocked(format!("a candidate that fills the disk: {code:?}, cost {accepted:?}: {said}"));
     }
     Ok(())
