@@ -30,6 +30,7 @@ impl EvolutionPipeline {
                     let may_pass = is_only_environmental(&evaluation);
                     (evaluation, may_pass)
                 }
+                Err(error) if error.is_storage_full() => return Err(error),
                 Err(error) => {
                     let may_pass = matches!(error.class(), ErrorClass::Transient | ErrorClass::Environment);
                     let faults = vec![not_run("evaluate", describe(&error))];

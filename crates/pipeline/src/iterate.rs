@@ -119,7 +119,13 @@ impl EvolutionPipeline {
                 self.give_up(run, "the proposer has nothing more to propose").await?;
                 return Ok(Some(StopReason::ProposerExhausted { reason: cut(&reason) }));
             }
+            Err(error) if error.is_storage_full() => return Err(error),
             Err(error) => (describe(&error), true),
+        };
+        let (change, failed) = if self.made_room(flight.incumbent.checkpoint).await? {
+            (format!("{change}; it filled the disk, and was undone"), true)
+        } else {
+            (change, failed)
         };
         self.stage_completed(iteration, Stage::Propose, change.clone());
         self.parts.gate.record_proposal(&proposal_of(&flight, &change, failed)).await?;
@@ -129,6 +135,9 @@ impl EvolutionPipeline {
         }
         let version = match self.capture_candidate(run, &flight).await {
             Ok(version) => version,
+            Err(error) if error.is_storage_full() && !self.gave_back(flight.incumbent.checkpoint).await? => {
+                return Err(error);
+            }
             // A workspace that cannot be captured is the proposal's fault as a rule, and no candidate. If it is the
             // store's fault, going back will fail too, and that ends the run.
             Err(error) => {
@@ -207,6 +216,8 @@ impl EvolutionPipeline {
             let quarantined: Vec<_> = run.state.quarantined.iter().cloned().collect();
             let evaluated = self.evaluate_bounded(run, &flight, &version, quarantined.clone()).await?;
             let Some(evaluation) = evaluated else { return Ok(false) };
+            // What filled the disk is the candidate's, if it is gone with what its evaluation left behind.
+            self.made_room(version.checkpoint).await?;
             let violations = self.check_edit(iteration, &changes).await?;
             let observed = observe(evaluation, violations, &earlier);
             let observations = Observations { person, quarantined, ..observed };
@@ -223,7 +234,7 @@ impl EvolutionPipeline {
     pub(crate) async fn check_edit(&self, iteration: u64, changes: &[Change]) -> Result<Vec<Violation>> {
         self.stage_started(iteration, Stage::Guard);
         let (guards, workspace, changes) =
-            (self.guards.clone(), self.parts.workspace.clone(), changes.to_vec());
+            (self.all_guards(), self.parts.workspace.clone(), changes.to_vec());
         let violations = off_thread("checking the edit", move || {
             let edit = Edit { workspace: &workspace, changes: &changes };
             let looked = guards.iter().map(|guard| {

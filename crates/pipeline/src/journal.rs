@@ -23,6 +23,9 @@ pub enum JournalEntry {
         iterations: u64,
         /// The seed that proposers draw from.
         seed: u64,
+        /// What this run does not protect, because it was switched off.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unprotected: Vec<String>,
     },
     /// A version to start from was captured, evaluated and found good.
     BaselineAccepted {
@@ -331,6 +334,8 @@ pub struct RunState {
     pub standing: BTreeMap<Digest, PersonsDecision>,
     /// Digests of workspaces in which a refused candidate was left.
     pub left_in_workspace: BTreeSet<Digest>,
+    /// What at least one run did not protect, because it was switched off.
+    pub unprotected: BTreeSet<String>,
 }
 
 impl RunState {
@@ -357,11 +362,12 @@ impl RunState {
     /// Adds one entry.
     pub fn apply(&mut self, entry: &JournalEntry) {
         match entry {
-            JournalEntry::RunStarted { at, iterations, seed } => {
+            JournalEntry::RunStarted { at, iterations, seed, unprotected } => {
                 self.run_started_at = Some(*at);
                 self.seed = Some(*seed);
                 self.run_target = Some((*iterations, self.finished.len() as u64));
                 self.run_ended = None;
+                self.unprotected.extend(unprotected.iter().cloned());
             }
             JournalEntry::BaselineAccepted { at, version, observations, .. } => {
                 let baseline = AcceptedBaseline {

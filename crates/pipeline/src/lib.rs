@@ -149,6 +149,7 @@ mod recover;
 mod result;
 mod retest;
 mod rules;
+mod space;
 mod states;
 mod stop;
 
@@ -165,7 +166,7 @@ pub use journal::{
     AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, PendingOverride, Retest, RunState,
 };
 pub use journal_file::Journal;
-pub use lock::RunLock;
+pub use lock::{LockHolder, RunLock};
 pub use overrides::{OverridePlan, OverrideReport, OverrideRequest, Overrider};
 pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, RunOptions};
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};

@@ -121,7 +121,7 @@ impl Overrider {
     /// Those of [`plan`](Self::plan); [`Error::Locked`] while a run goes on; whatever keeps the gate from working. After such
     /// an error the decision stays on record, and the next override or run completes it.
     pub async fn carry_out(&self, request: &OverrideRequest) -> Result<OverrideReport> {
-        let mut run = Run::open(self.state_directory.clone(), RunOptions::default()).await?;
+        let mut run = Run::open(self.state_directory.clone(), None, RunOptions::default()).await?;
         complete(self.gate.as_ref(), &mut run).await?;
         let plan = self.plan_in(&run.state, request).await?;
         let incumbent = |run: &Run| run.state.incumbent.as_ref().map(|(version, _)| version.clone());

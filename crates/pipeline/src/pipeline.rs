@@ -1,6 +1,7 @@
 //! The loop: what it is made of, and how a run goes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -73,6 +74,25 @@ pub struct EvolutionPipeline {
     watches_store: bool,
     observers: Vec<Arc<dyn Observer>>,
     stop_conditions: Vec<Arc<dyn StopCondition>>,
+    lock: Option<Arc<RunLock>>,
+    late_guards: LateGuards,
+}
+
+/// Makes guards from a workspace.
+type MakeGuards = dyn Fn(&Path) -> evoseal_sandbox::Result<Vec<Arc<dyn Guard>>> + Send + Sync;
+
+/// Guards that look at the workspace as it stands when a run begins.
+#[derive(Default)]
+struct LateGuards {
+    make: Option<Arc<MakeGuards>>,
+    /// What it made for the present run.
+    made: Mutex<Vec<Arc<dyn Guard>>>,
+}
+
+impl fmt::Debug for LateGuards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LateGuards").field("made", &self.made).finish_non_exhaustive()
+    }
 }
 
 /// Puts an [`EvolutionPipeline`] together.
@@ -88,7 +108,33 @@ impl EvolutionPipelineBuilder {
         self
     }
 
-    /// Adds a rule about what an edit may touch.
+    /// Adds rules about what an edit may touch that take down how the workspace is before it, such as
+    /// [`ProtectedPaths`](evoseal_sandbox::ProtectedPaths). They are made when a run begins, once the workspace is in order:
+    /// earlier, the candidate of a run that was killed may still stand there, and would be taken for what is to be protected.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use evoseal_pipeline::{EvolutionPipelineBuilder, PipelineParts};
+    /// use evoseal_sandbox::{Guard, ProtectedPaths};
+    ///
+    /// fn protect_tests(builder: EvolutionPipelineBuilder) -> EvolutionPipelineBuilder {
+    ///     builder.guards_from(|workspace| {
+    ///         let protected = ProtectedPaths::pin(workspace, ["tests/**"])?;
+    ///         Ok(vec![Arc::new(protected) as Arc<dyn Guard>])
+    ///     })
+    /// }
+    /// ```
+    pub fn guards_from(
+        mut self,
+        make: impl Fn(&Path) -> evoseal_sandbox::Result<Vec<Arc<dyn Guard>>> + Send + Sync + 'static,
+    ) -> Self {
+        self.pipeline.late_guards.make = Some(Arc::new(make));
+        self
+    }
+
+    /// Adds a rule about what an edit may touch. One that takes down how the workspace is before the edit belongs to
+    /// [`guards_from`](Self::guards_from).
     pub fn guard(mut self, guard: Arc<dyn Guard>) -> Self {
         self.pipeline.guards.push(guard);
         self
@@ -130,6 +176,13 @@ impl EvolutionPipelineBuilder {
         self
     }
 
+    /// Hands over the workspace's run lock, for callers that have something to do under it before the run begins. Without it
+    /// each run takes the lock for itself.
+    pub fn run_lock(mut self, lock: Arc<RunLock>) -> Self {
+        self.pipeline.lock = Some(lock);
+        self
+    }
+
     /// Finishes.
     pub fn build(self) -> EvolutionPipeline {
         self.pipeline
@@ -141,7 +194,7 @@ impl EvolutionPipelineBuilder {
 #[derive(Debug)]
 struct LockedJournal {
     journal: Journal,
-    _lock: RunLock,
+    _lock: Arc<RunLock>,
 }
 
 /// The state of a run while it goes: the journal and what follows from it.
@@ -156,14 +209,21 @@ pub(crate) struct Run {
 
 impl Run {
     /// Takes the lock and reads the journal.
-    pub(crate) async fn open(state_directory: PathBuf, options: RunOptions) -> Result<Self> {
+    pub(crate) async fn open(
+        state_directory: PathBuf,
+        lock: Option<Arc<RunLock>>,
+        options: RunOptions,
+    ) -> Result<Self> {
         off_thread("opening the journal", move || {
             std::fs::create_dir_all(&state_directory).map_err(|source| Error::Io {
                 action: "create",
                 path: state_directory.clone(),
                 source,
             })?;
-            let lock = RunLock::acquire(&state_directory)?;
+            let lock = match lock {
+                Some(lock) => lock,
+                None => Arc::new(RunLock::acquire(&state_directory)?),
+            };
             let (journal, entries) = Journal::open(&EvolutionPipeline::journal_path(&state_directory))?;
             let state = RunState::replay(&entries);
             let journal = Arc::new(Mutex::new(LockedJournal { journal, _lock: lock }));
@@ -207,6 +267,8 @@ impl EvolutionPipeline {
                 watches_store: false,
                 observers: Vec::new(),
                 stop_conditions: Vec::new(),
+                lock: None,
+                late_guards: LateGuards::default(),
             },
         }
     }
@@ -293,7 +355,7 @@ impl EvolutionPipeline {
 
     /// Takes the lock and reads the journal.
     async fn open(&self, options: RunOptions) -> Result<Run> {
-        Run::open(self.parts.state_directory.clone(), options).await
+        Run::open(self.parts.state_directory.clone(), self.lock.clone(), options).await
     }
 
     /// The run itself.
@@ -305,6 +367,7 @@ impl EvolutionPipeline {
             at: self.parts.clock.now(),
             iterations: options.iterations,
             seed: options.seed,
+            unprotected: run.unprotected.clone(),
         })
         .await?;
         self.emit(EventKind::EvolutionStarted {
@@ -323,6 +386,7 @@ impl EvolutionPipeline {
         if !self.ensure_baseline(run).await? {
             return Ok(StopReason::Interrupted);
         }
+        self.make_guards().await?;
         loop {
             if let Some(reason) = self.awaits_person(run) {
                 return Ok(reason);
@@ -351,6 +415,22 @@ impl EvolutionPipeline {
             return None;
         }
         Some(self.parts.checkpoints.statistics().await.ok()?.total_size_bytes)
+    }
+
+    /// Makes the guards that have to see the workspace before the first edit.
+    async fn make_guards(&self) -> Result<()> {
+        if let Some(make) = self.late_guards.make.clone() {
+            let workspace = self.parts.workspace.clone();
+            let made = off_thread("looking at the workspace", move || Ok(make(&workspace)?)).await?;
+            *self.late_guards.made.lock().unwrap_or_else(PoisonError::into_inner) = made;
+        }
+        Ok(())
+    }
+
+    /// All guards.
+    pub(crate) fn all_guards(&self) -> Vec<Arc<dyn Guard>> {
+        let made = self.late_guards.made.lock().unwrap_or_else(PoisonError::into_inner);
+        self.guards.iter().chain(made.iter()).map(Arc::clone).collect()
     }
 
     /// The first condition that wants the run to end.

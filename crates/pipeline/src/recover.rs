@@ -48,6 +48,8 @@ impl EvolutionPipeline {
         let store = &self.parts.checkpoints;
         let found = store.tree_digest(&self.parts.workspace).await?;
         if store.load(checkpoint).await?.tree == found {
+            // Equal as far as a tree goes; what a restore that was cut off has laid aside is no part of one, and goes.
+            self.restore_workspace(checkpoint).await?;
             return Ok(None);
         }
         let saved = if store.list().await?.iter().any(|known| known.tree == found) {
@@ -187,6 +189,7 @@ impl EvolutionPipeline {
             self.restore_workspace(captured.id).await?;
         }
         let Some(evaluation) = evaluation else { return Ok(false) };
+        self.made_room(captured.as_ref().map(|captured| captured.id)).await?;
         let observations = observe(evaluation?, Vec::new(), &Observations::default());
         let request = ValidationRequest {
             current_version_id: None,

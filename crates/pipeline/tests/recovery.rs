@@ -233,7 +233,11 @@ fn some_entries() -> Vec<JournalEntry> {
     let at = Timestamp::default();
     let proposed =
         |change: &str| JournalEntry::Proposed { iteration: 1, change: change.to_owned(), failed: false };
-    vec![JournalEntry::RunStarted { at, iterations: 1, seed: 0 }, proposed("one"), proposed("two")]
+    vec![
+        JournalEntry::RunStarted { at, iterations: 1, seed: 0, unprotected: Vec::new() },
+        proposed("one"),
+        proposed("two"),
+    ]
 }
 
 /// How many complete lines there are.

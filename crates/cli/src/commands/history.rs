@@ -33,7 +33,7 @@ pub(crate) fn of(project: &Project, state: &RunState, final_tree: Option<Digest>
         final_version: incumbent.version_id.clone(),
         final_tree,
         remeasured: Vec::new(),
-        unprotected: unprotected(),
+        unprotected: state.unprotected.iter().cloned().chain(unprotected()).collect(),
     })
 }
 

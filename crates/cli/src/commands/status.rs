@@ -1,9 +1,10 @@
 //! `evoseal status`.
 
 use evoseal_checkpoint::CheckpointStore;
-use evoseal_pipeline::{FinishedIteration, RunState, VersionState};
+use evoseal_pipeline::{FinishedIteration, RunLock, RunState, VersionState};
 use evoseal_rollback::Rollback;
 use evoseal_safety::SafetyGate;
+use evoseal_sandbox::Tether;
 use evoseal_types::VersionId;
 
 use crate::commands::history;
@@ -31,6 +32,12 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
     };
     let rollback = stores.rollback.statistics().await?;
     let held = held(&state);
+    let running = RunLock::holder(&project.state_directory());
+    // While a program works here, its commands are no business of ours.
+    let left_running = match running {
+        Some(_) => Vec::new(),
+        None => Tether::leftovers(&project.state_directory()),
+    };
     let value = serde_json::json!({
         "workspace": project.root,
         "incumbent": incumbent,
@@ -42,6 +49,8 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
         "held": held,
         "flaky_tests": state.quarantined,
         "unfinished_override": state.pending_override.as_ref().map(|pending| pending.iteration),
+        "running": running,
+        "left_running": left_running,
         "safety": safety,
         "rollback": rollback,
     });
@@ -55,8 +64,18 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
             None => "",
         };
         lines.push(format!("accepted     {version}{holds}"));
+        if let Some(holder) = &running {
+            lines.push(format!("running      {holder}"));
+        }
+        for left in &left_running {
+            lines.push(format!(
+                "left over    process {} ({}) of a killed run; `evoseal run` ends it",
+                left.process, left.command
+            ));
+        }
         if let Some(flight) = &state.in_flight {
-            lines.push(format!("unfinished   iteration {}; `evoseal run` goes on with it", flight.iteration));
+            let next = if running.is_some() { "" } else { "; `evoseal run` goes on with it" };
+            lines.push(format!("unfinished   iteration {}{next}", flight.iteration));
         }
         if let Some(pending) = &state.pending_override {
             let decision = &pending.order.decision;

@@ -71,7 +71,7 @@ fn events() -> Result<Vec<AuditEvent>, String> {
             outcome: Outcome::Accept,
             person: "someone".to_owned(),
             reason,
-            at: evoseal_types::Timestamp::default(),
+            at: Timestamp::default(),
         },
         AuditEvent::CleanedUp { checkpoints: vec![checkpoint] },
     ])
