@@ -2,12 +2,12 @@
 
 use evoseal_types::Direction;
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::Moments;
 use super::spread::{Spread, Step};
 use crate::sequential::log_mean_exp;
-use crate::statistics::{check_values, invalid};
+use crate::statistics::{check_values, invalid, normal_quantile};
 use crate::{Error, Result};
 
 /// The sizes of harm that are looked for, in standard errors of one step.
@@ -322,10 +322,9 @@ fn normal_scale(residual: f64, degrees_of_freedom: f64) -> Result<f64> {
     }
     let invalid = |error: String| invalid("degrees of freedom", error);
     let student = StudentsT::new(0.0, 1.0, degrees_of_freedom).map_err(|error| invalid(error.to_string()))?;
-    let normal = Normal::new(0.0, 1.0).map_err(|error| invalid(error.to_string()))?;
     // By the smaller tail, where digits are left.
     let tail = student.sf(residual.abs()).max(f64::MIN_POSITIVE);
-    Ok(-normal.inverse_cdf(tail).copysign(-residual))
+    Ok(-normal_quantile(tail).copysign(-residual))
 }
 
 #[cfg(test)]
