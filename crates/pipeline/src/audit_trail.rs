@@ -62,7 +62,7 @@ enum Claim {
     Captured { checkpoint: CheckpointId },
     Decided { version_id: VersionId, decision: String },
     Accepted { version_id: VersionId },
-    RolledBack { to: CheckpointId },
+    RolledBack { from: Option<VersionId>, to: CheckpointId },
 }
 
 impl std::fmt::Display for Claim {
@@ -74,7 +74,7 @@ impl std::fmt::Display for Claim {
             Self::Captured { checkpoint } => write!(f, "the capture of checkpoint {}", checkpoint.short()),
             Self::Decided { version_id, .. } => write!(f, "the decision on {version_id}"),
             Self::Accepted { version_id } => write!(f, "the acceptance of {version_id}"),
-            Self::RolledBack { to } => write!(f, "a rollback to checkpoint {}", to.short()),
+            Self::RolledBack { to, .. } => write!(f, "a rollback to checkpoint {}", to.short()),
         }
     }
 }
@@ -100,7 +100,7 @@ impl Known {
             AuditEvent::CheckpointCreated { checkpoint, .. } => Claim::Captured { checkpoint: *checkpoint },
             AuditEvent::Decided { version_id, decision, .. } => Claim::decided(version_id, decision),
             AuditEvent::Accepted { version_id, .. } => Claim::Accepted { version_id: version_id.clone() },
-            AuditEvent::RolledBack { to, .. } => Claim::RolledBack { to: *to },
+            AuditEvent::RolledBack { from, to, .. } => Claim::RolledBack { from: from.clone(), to: *to },
             _ => return,
         };
         *self.0.entry(claim).or_default() += 1;
@@ -109,15 +109,16 @@ impl Known {
     /// Whether there is a record for a claim. A rollback is one for each record of one; of the others a record that is
     /// found again is the same thing.
     fn take(&mut self, claim: &Claim) -> bool {
-        match self.0.get_mut(claim) {
+        let Claim::RolledBack { to, .. } = claim else { return self.0.contains_key(claim) };
+        // Whoever completed a rollback that was cut off does not know which version it left.
+        let unnamed = Claim::RolledBack { from: None, to: *to };
+        [claim, &unnamed].into_iter().any(|claim| match self.0.get_mut(claim) {
             None | Some(0) => false,
             Some(count) => {
-                if matches!(claim, Claim::RolledBack { .. }) {
-                    *count -= 1;
-                }
+                *count -= 1;
                 true
             }
-        }
+        })
     }
 }
 
@@ -142,8 +143,11 @@ fn claims(entry: &JournalEntry, began_at: Timestamp, candidate: Option<&VersionI
             vec![Claim::decided(&judged(*iteration), &validation.decision)]
         }
         JournalEntry::Settled { iteration, report } => {
-            let accepted = Claim::Accepted { version_id: judged(*iteration) };
-            let rolled_back = report.rollback.as_ref().map(|done| Claim::RolledBack { to: done.restored });
+            let version_id = judged(*iteration);
+            let from = Some(version_id.clone());
+            let rolled_back =
+                report.rollback.as_ref().map(|done| Claim::RolledBack { from, to: done.restored });
+            let accepted = Claim::Accepted { version_id };
             report.version_accepted.then_some(accepted).into_iter().chain(rolled_back).collect()
         }
         _ => Vec::new(),

@@ -81,7 +81,7 @@ fn text_of(report: &Report) -> String {
         lines.push(format!("{} records, each follows the one before", report.head.count));
         lines.push(format!("head {}", report.head.digest));
     }
-    lines.push(format!("evidence of {} decisions, whole", report.evidence));
+    lines.push(format!("{} evidence, as it was kept", report.evidence));
     lines.extend(report.problems.iter().map(|problem| format!("problem: {problem}")));
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     lines.join("\n")
