@@ -63,7 +63,6 @@ impl Remembered {
                 | AuditEvent::CheckpointCreated { .. }
                 | AuditEvent::Observed { .. }
                 | AuditEvent::RolledBack { rollback: None, .. }
-                | AuditEvent::Confirmed { .. }
                 | AuditEvent::Overridden { .. }
                 | AuditEvent::CleanedUp { .. } => {}
             }
