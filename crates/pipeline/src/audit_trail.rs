@@ -124,21 +124,23 @@ impl Known {
 
 /// What an entry says was done. `candidate` is that of the iteration, which decisions and settlements speak of.
 fn claims(entry: &JournalEntry, began_at: Timestamp, candidate: Option<&VersionId>) -> Vec<Claim> {
+    let captured = |checkpoint| Claim::Captured { checkpoint };
     let judged = |iteration| candidate.cloned().unwrap_or_else(|| version_of(iteration));
     match entry {
         JournalEntry::Proposed { iteration, .. } => {
             vec![Claim::Proposed { version_id: version_of(*iteration), began_at }]
         }
         JournalEntry::CandidateCaptured { version, .. } => {
-            version.checkpoint.iter().map(|checkpoint| Claim::Captured { checkpoint: *checkpoint }).collect()
+            version.checkpoint.map(captured).into_iter().collect()
         }
         JournalEntry::AcceptedCaptured { checkpoint, .. } => {
             vec![Claim::Captured { checkpoint: *checkpoint }]
         }
-        JournalEntry::BaselineAccepted { version, validation, .. } => vec![
-            Claim::decided(&version.version_id, &validation.decision),
-            Claim::Accepted { version_id: version.version_id.clone() },
-        ],
+        JournalEntry::BaselineAccepted { version, validation, .. } => {
+            let decided = Claim::decided(&version.version_id, &validation.decision);
+            let accepted = Claim::Accepted { version_id: version.version_id.clone() };
+            [decided, accepted].into_iter().chain(version.checkpoint.map(captured)).collect()
+        }
         JournalEntry::Decided { iteration, validation } => {
             vec![Claim::decided(&judged(*iteration), &validation.decision)]
         }
