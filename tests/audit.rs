@@ -208,18 +208,14 @@ fn every_flipped_bit_is_found_by_both() {
 fn a_log_that_is_forged_as_a_whole_is_found_by_what_stands_elsewhere_alone() {
     let real = Log::real();
     for place in 0..real.lines().len() {
-        let mut previous = blake3::hash(b"").to_hex().to_string();
-        let mut forged = Vec::new();
-        for (index, line) in real.lines().iter().enumerate() {
+        let records = real.lines().into_iter().enumerate().map(|(index, line)| {
             let mut record: Value = serde_json::from_slice(&line[65..]).unwrap();
-            record["previous"] = Value::from(previous);
             if index == place {
                 record["timestamp"] = Value::from("2001-02-03T04:05:06Z");
             }
-            let json = record.to_string();
-            previous = blake3::hash(json.as_bytes()).to_hex().to_string();
-            forged.extend_from_slice(format!("{previous} {json}\n").as_bytes());
-        }
+            record
+        });
+        let forged = chained(records);
         let context = format!("forged from record {} on", place + 1);
         assert_eq!(found_out(&forged, &context), [false, true, true], "{context}");
     }
@@ -392,6 +388,56 @@ fn a_run_whose_log_shrinks_under_it_ends_with_the_code_for_damage() {
     project.evoseal(&["run", "-n", "1"]).run().expect(0);
     assert_eq!(project.read("cost.txt"), "80\n");
     project.evoseal(&["audit", "verify"]).run().expect(0);
+}
+
+/// The log with some records left out and all others chained anew.
+fn chained(records: impl Iterator<Item = Value>) -> Vec<u8> {
+    let mut previous = blake3::hash(b"").to_hex().to_string();
+    let mut log = Vec::new();
+    for (sequence, mut record) in (1_u64..).zip(records) {
+        (record["previous"], record["sequence"]) = (Value::from(previous), Value::from(sequence));
+        let json = record.to_string();
+        previous = blake3::hash(json.as_bytes()).to_hex().to_string();
+        log.extend_from_slice(format!("{previous} {json}\n").as_bytes());
+    }
+    log
+}
+
+#[test]
+fn a_rollback_or_evidence_that_no_record_names_is_a_note_at_the_end_and_a_problem_before_it() {
+    let project = evolved();
+    let path = log_path(&project);
+    let log = fs::read(&path).unwrap();
+    let records = || {
+        let lines = log.split_inclusive(|byte| *byte == b'\n');
+        lines.map(|line| serde_json::from_slice::<Value>(&line[65..]).unwrap())
+    };
+    let is_rollback = |record: &Value, number: u64| record["what"]["rollback"] == number;
+    let newest = records().filter_map(|record| record["what"]["rollback"].as_u64()).max().unwrap();
+    fs::remove_file(path.with_extension("head")).unwrap();
+
+    // The process was killed between the rollback by hand and its record, and another before it named its evidence.
+    fs::write(&path, chained(records().filter(|record| !is_rollback(record, newest)))).unwrap();
+    let kept = project.path(".evoseal/evidence");
+    let any = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
+    let unnamed = kept.join(format!("{}.evidence", "ab".repeat(32)));
+    fs::copy(any, &unnamed).unwrap();
+    let found = project.evoseal(&["audit", "verify"]).run().expect(0).stdout;
+    for note in
+        [format!("note: rollback {newest} has no record yet"), "note: 1 evidence that no record".to_owned()]
+    {
+        assert!(found.contains(&note), "no {note:?} in:\n{found}");
+    }
+    // The next one adds both.
+    project.evoseal(&["rollback", "v1"]).run().expect(0);
+    let found = project.evoseal(&["audit", "verify", "--json"]).run().expect(0).json();
+    assert_eq!(found["notes"].as_array().map(Vec::len), Some(1), "{found}");
+
+    // Taken out of the middle, and everything after it chained anew.
+    fs::remove_file(path.with_extension("head")).unwrap();
+    fs::write(&path, chained(records().filter(|record| !is_rollback(record, 1)))).unwrap();
+    let found = project.evoseal(&["audit", "verify"]).run().expect(4).stdout;
+    assert!(found.contains("problem: rollback 1 is in the history"), "{found}");
 }
 
 #[test]

@@ -137,6 +137,9 @@ impl From<evoseal_safety::Error> for Failure {
             evoseal_safety::Error::Checkpoint(error) => error.into(),
             evoseal_safety::Error::Rollback(error) => error.into(),
             evoseal_safety::Error::Metrics(error) => error.into(),
+            error @ evoseal_safety::Error::AuditDamaged { .. } => {
+                Self::of(&error, error.class()).hint("`evoseal audit verify` says what is wrong with it")
+            }
             error => Self::of(&error, error.class()),
         }
     }

@@ -62,7 +62,7 @@ enum Claim {
     Captured { checkpoint: CheckpointId },
     Decided { version_id: VersionId, decision: String },
     Accepted { version_id: VersionId },
-    RolledBack { to: CheckpointId },
+    RolledBack { from: Option<VersionId>, to: CheckpointId },
 }
 
 impl std::fmt::Display for Claim {
@@ -74,7 +74,7 @@ impl std::fmt::Display for Claim {
             Self::Captured { checkpoint } => write!(f, "the capture of checkpoint {}", checkpoint.short()),
             Self::Decided { version_id, .. } => write!(f, "the decision on {version_id}"),
             Self::Accepted { version_id } => write!(f, "the acceptance of {version_id}"),
-            Self::RolledBack { to } => write!(f, "a rollback to checkpoint {}", to.short()),
+            Self::RolledBack { to, .. } => write!(f, "a rollback to checkpoint {}", to.short()),
         }
     }
 }
@@ -100,7 +100,7 @@ impl Known {
             AuditEvent::CheckpointCreated { checkpoint, .. } => Claim::Captured { checkpoint: *checkpoint },
             AuditEvent::Decided { version_id, decision, .. } => Claim::decided(version_id, decision),
             AuditEvent::Accepted { version_id, .. } => Claim::Accepted { version_id: version_id.clone() },
-            AuditEvent::RolledBack { to, .. } => Claim::RolledBack { to: *to },
+            AuditEvent::RolledBack { from, to, .. } => Claim::RolledBack { from: from.clone(), to: *to },
             _ => return,
         };
         *self.0.entry(claim).or_default() += 1;
@@ -109,41 +109,47 @@ impl Known {
     /// Whether there is a record for a claim. A rollback is one for each record of one; of the others a record that is
     /// found again is the same thing.
     fn take(&mut self, claim: &Claim) -> bool {
-        match self.0.get_mut(claim) {
+        let Claim::RolledBack { to, .. } = claim else { return self.0.contains_key(claim) };
+        // Whoever completed a rollback that was cut off does not know which version it left.
+        let unnamed = Claim::RolledBack { from: None, to: *to };
+        [claim, &unnamed].into_iter().any(|claim| match self.0.get_mut(claim) {
             None | Some(0) => false,
             Some(count) => {
-                if matches!(claim, Claim::RolledBack { .. }) {
-                    *count -= 1;
-                }
+                *count -= 1;
                 true
             }
-        }
+        })
     }
 }
 
 /// What an entry says was done. `candidate` is that of the iteration, which decisions and settlements speak of.
 fn claims(entry: &JournalEntry, began_at: Timestamp, candidate: Option<&VersionId>) -> Vec<Claim> {
+    let captured = |checkpoint| Claim::Captured { checkpoint };
     let judged = |iteration| candidate.cloned().unwrap_or_else(|| version_of(iteration));
     match entry {
         JournalEntry::Proposed { iteration, .. } => {
             vec![Claim::Proposed { version_id: version_of(*iteration), began_at }]
         }
         JournalEntry::CandidateCaptured { version, .. } => {
-            version.checkpoint.iter().map(|checkpoint| Claim::Captured { checkpoint: *checkpoint }).collect()
+            version.checkpoint.map(captured).into_iter().collect()
         }
         JournalEntry::AcceptedCaptured { checkpoint, .. } => {
             vec![Claim::Captured { checkpoint: *checkpoint }]
         }
-        JournalEntry::BaselineAccepted { version, validation, .. } => vec![
-            Claim::decided(&version.version_id, &validation.decision),
-            Claim::Accepted { version_id: version.version_id.clone() },
-        ],
+        JournalEntry::BaselineAccepted { version, validation, .. } => {
+            let decided = Claim::decided(&version.version_id, &validation.decision);
+            let accepted = Claim::Accepted { version_id: version.version_id.clone() };
+            [decided, accepted].into_iter().chain(version.checkpoint.map(captured)).collect()
+        }
         JournalEntry::Decided { iteration, validation } => {
             vec![Claim::decided(&judged(*iteration), &validation.decision)]
         }
         JournalEntry::Settled { iteration, report } => {
-            let accepted = Claim::Accepted { version_id: judged(*iteration) };
-            let rolled_back = report.rollback.as_ref().map(|done| Claim::RolledBack { to: done.restored });
+            let version_id = judged(*iteration);
+            let from = Some(version_id.clone());
+            let rolled_back =
+                report.rollback.as_ref().map(|done| Claim::RolledBack { from, to: done.restored });
+            let accepted = Claim::Accepted { version_id };
             report.version_accepted.then_some(accepted).into_iter().chain(rolled_back).collect()
         }
         _ => Vec::new(),

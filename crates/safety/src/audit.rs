@@ -82,19 +82,6 @@ pub enum AuditEvent {
         /// The number of its record in the history of rollbacks.
         rollback: u64,
     },
-    /// An accepted version was evaluated once more with fresh samples: only what is confirmed is known to be good.
-    Confirmed {
-        /// The version.
-        version_id: VersionId,
-        /// Its checkpoint, if it has one.
-        checkpoint: Option<CheckpointId>,
-        /// The digest of the evidence.
-        evidence: Digest,
-        /// Whether it held.
-        confirmed: bool,
-        /// Why.
-        reason: String,
-    },
     /// A version was given a name under which later ones are compared with it.
     BaselineSet {
         /// The name.

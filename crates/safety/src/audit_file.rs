@@ -15,6 +15,9 @@ use crate::audit_chain::{self, AuditDamage, AuditHead};
 use crate::audit_verify::{AuditVerification, RememberedHead};
 use crate::{Error, Result};
 
+/// The longest note of where a log ends: a number, a space, a digest, a line feed.
+const NOTE_LEN_MAX: u64 = 20 + 1 + 64 + 1;
+
 /// An audit log in a file: one record per line, `<digest> <json>`, the digest being that of the JSON bytes.
 ///
 /// Several processes may append at once: each append holds the file's lock. A last line that is not complete was never
@@ -140,12 +143,14 @@ impl FileAuditLog {
     /// Where the log ended when it was noted last; `None` if nothing was noted, or a crash left the note without content.
     fn noted_head(&self) -> Result<Option<AuditHead>> {
         let path = self.head_path();
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
+        let mut bytes = Vec::new();
+        // A note that is longer than any is none, however long it is.
+        match File::open(&path).and_then(|file| file.take(NOTE_LEN_MAX + 1).read_to_end(&mut bytes)) {
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::AuditIo { action: "read the end of", path, source }),
-        };
-        if bytes.iter().all(|byte| *byte == 0) {
+        }
+        if bytes.len() as u64 <= NOTE_LEN_MAX && bytes.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
         let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));

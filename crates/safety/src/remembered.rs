@@ -72,7 +72,6 @@ impl Remembered {
                 | AuditEvent::CheckpointCreated { .. }
                 | AuditEvent::Observed { .. }
                 | AuditEvent::RolledBack { rollback: None, .. }
-                | AuditEvent::Confirmed { .. }
                 | AuditEvent::CleanedUp { .. } => {}
             }
         }

@@ -81,7 +81,7 @@ fn text_of(report: &Report) -> String {
         lines.push(format!("{} records, each follows the one before", report.head.count));
         lines.push(format!("head {}", report.head.digest));
     }
-    lines.push(format!("evidence of {} decisions, whole", report.evidence));
+    lines.push(format!("{} evidence, as it was kept", report.evidence));
     lines.extend(report.problems.iter().map(|problem| format!("problem: {problem}")));
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     lines.join("\n")
@@ -126,9 +126,7 @@ async fn check_evidence(records: &[AuditRecord], project: &Project, report: &mut
 
 fn evidence_of(event: &AuditEvent) -> Option<Digest> {
     match event {
-        AuditEvent::Observed { evidence, .. }
-        | AuditEvent::Decided { evidence, .. }
-        | AuditEvent::Confirmed { evidence, .. } => Some(*evidence),
+        AuditEvent::Observed { evidence, .. } | AuditEvent::Decided { evidence, .. } => Some(*evidence),
         _ => None,
     }
 }
@@ -232,10 +230,6 @@ fn summary(event: &AuditEvent) -> String {
         }
         AuditEvent::RollbackFailed { error, initiator, .. } => {
             format!("rolled back nothing{}: {error}", by(initiator))
-        }
-        AuditEvent::Confirmed { version_id, confirmed, reason, .. } => {
-            let what = if *confirmed { "confirmed  " } else { "unconfirmed" };
-            format!("{what} {version_id}: {reason}")
         }
         AuditEvent::BaselineSet { name, version_id, .. } => format!("baseline    {name} is {version_id}"),
         AuditEvent::Overridden { version_id, outcome, person, reason, .. } => {

@@ -27,7 +27,7 @@ fn version(name: &str) -> Result<VersionId, String> {
 }
 
 /// How many events there are.
-const EVENTS: u64 = 10;
+const EVENTS: u64 = 9;
 
 /// Events of different kinds.
 fn events() -> Result<Vec<AuditEvent>, String> {
@@ -57,13 +57,6 @@ fn events() -> Result<Vec<AuditEvent>, String> {
             error: reason.clone(),
             initiator: Initiator::Recovery,
             rollback: 2,
-        },
-        AuditEvent::Confirmed {
-            version_id: version("v1")?,
-            checkpoint: None,
-            evidence,
-            confirmed: true,
-            reason: reason.clone(),
         },
         AuditEvent::BaselineSet { name: "release".to_owned(), version_id: version("v1")?, checkpoint },
         AuditEvent::Overridden {
