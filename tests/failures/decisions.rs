@@ -189,13 +189,18 @@ fn a_check_decides_warns_or_is_only_recorded_and_a_metric_has_its_own_limit() {
     project.configure("max = 80.0", "max = 100.0");
     project.configure("echo 90", "echo 101");
     project.evoseal(&["run", "-n", "1"]).run().expect(1);
-    project
-        .evoseal(&["show", "1"])
-        .run()
-        .expect(0)
-        .shows(&["cost is 101 ms on average; at most 100 ms"]);
+    project.evoseal(&["show", "1"]).run().expect(0).shows(&["cost is 101 ms on average; at most 100 ms"]);
     project.configure("max = 100.0", "max = 1.0\nmin = 2.0");
     project.evoseal(&["status"]).run().expect(2).says(&["metric_conditions.cost", "above the highest"]);
+}
+
+#[test]
+fn an_acceptance_is_confirmed_by_a_second_evaluation_where_that_is_wanted() {
+    let project = Project::new("echo 50 > cost.txt");
+    project.add_settings("[safety]\nconfirm_acceptance = true\n");
+    let report = json(&project, &["run", "-n", "1", "--json"], 0);
+    assert_eq!(report["results"][0]["confirmed"], true, "{report}");
+    project.evoseal(&["log"]).run().expect(0).shows(&["confirmed by a second evaluation"]);
 }
 
 #[test]

@@ -133,6 +133,7 @@
 mod attempts;
 mod cancel;
 mod config;
+mod confirm;
 mod error;
 mod evaluator;
 mod event;

@@ -100,6 +100,7 @@ mod policy;
 mod recorded;
 mod remembered;
 mod settings;
+mod test_reasons;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
