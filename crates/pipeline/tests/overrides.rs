@@ -117,6 +117,11 @@ async fn an_approved_candidate_is_the_incumbent_that_the_next_ones_are_compared_
     scene.assert_at_incumbent("after the approval");
     let report = scene.pipeline().run(iterations(1)).await.unwrap();
     assert_eq!(report.results[0].incumbent.as_str(), "v1");
+    // A proposer learns of it.
+    let briefs = scene.proposer.briefs();
+    let told = &briefs.last().unwrap().outcomes[0];
+    assert_eq!(told.outcome, "accepted");
+    assert!(told.reasons[0].starts_with("ada approved v1"), "{told:?}");
     // Shown for ever, beside what the loop had decided.
     let first = IterationResult::from(&scene.state().finished[0]);
     assert_eq!((first.outcome, first.version_accepted), (IterationOutcome::Inconclusive, false));

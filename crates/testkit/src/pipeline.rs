@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use evoseal_pipeline::{
-    Error, Evaluation, EvaluationRequest, Evaluator, Event, EventKind, Observer, Proposal, ProposalContext,
-    Proposer, Result,
+    Brief, Error, Evaluation, EvaluationRequest, Evaluator, Event, EventKind, Observer, Proposal,
+    ProposalContext, Proposer, Result,
 };
 use evoseal_safety::{EvaluationFault, FaultKind, Subject};
 use evoseal_types::{Direction, ErrorClass, MetricSamples, MetricSpec, TestCase, TestReport, TestStatus};
@@ -39,12 +39,23 @@ pub struct ScriptedProposer {
     script: Arc<Vec<Step>>,
     faults: Faults,
     calls: Arc<Mutex<Vec<u64>>>,
+    briefs: Arc<Mutex<Vec<Brief>>>,
 }
 
 impl ScriptedProposer {
     /// Follows `script`; each call is a step of `faults`, before and after the edit.
     pub fn new(script: impl IntoIterator<Item = Step>, faults: Faults) -> Self {
-        Self { script: Arc::new(script.into_iter().collect()), faults, calls: Arc::default() }
+        Self {
+            script: Arc::new(script.into_iter().collect()),
+            faults,
+            calls: Arc::default(),
+            briefs: Arc::default(),
+        }
+    }
+
+    /// What it was told, in order.
+    pub fn briefs(&self) -> Vec<Brief> {
+        lock(&self.briefs).clone()
     }
 
     /// The iterations that it was asked for, in order.
@@ -66,6 +77,7 @@ fn proposer_error(source: std::io::Error) -> Error {
 impl Proposer for ScriptedProposer {
     async fn propose(&self, context: &ProposalContext) -> Result<Proposal> {
         lock(&self.calls).push(context.iteration);
+        lock(&self.briefs).push(context.brief.clone());
         self.faults.step("propose").map_err(proposer_error)?;
         let index = usize::try_from(context.iteration).unwrap_or(usize::MAX).saturating_sub(1);
         let write =
