@@ -195,6 +195,15 @@ fn a_check_decides_warns_or_is_only_recorded_and_a_metric_has_its_own_limit() {
 }
 
 #[test]
+fn an_acceptance_is_confirmed_by_a_second_evaluation_where_that_is_wanted() {
+    let project = Project::new("echo 50 > cost.txt");
+    project.add_settings("[safety]\nconfirm_acceptance = true\n");
+    let report = json(&project, &["run", "-n", "1", "--json"], 0);
+    assert_eq!(report["results"][0]["confirmed"], true, "{report}");
+    project.evoseal(&["log"]).run().expect(0).shows(&["confirmed by a second evaluation"]);
+}
+
+#[test]
 fn each_breaker_ends_a_run_with_its_own_words() {
     for (setting, text, code) in [
         ("max_iterations_without_improvement = 2", "2 iterations in a row did not improve", 1),

@@ -94,6 +94,8 @@ pub struct Evaluation {
 ///   cancels.
 /// - *Read only.* The evaluator may leave build output in the two directories, but no entry that a checkpoint captures
 ///   counts: the pipeline restores what it finds changed.
+/// - *Tests can be run again.* `retest` runs no more than the tests, of the version that is meant, and at some attempt has had
+///   enough.
 /// - *Cancel safety.* The returned future may be dropped at any time; no process it started survives.
 /// - *Errors* mean that the evaluation could not be made at all; they are failed iterations.
 #[async_trait]

@@ -49,6 +49,9 @@ impl EvolutionPipeline {
     /// Phases 6 and 7 of an iteration whose decision is made; `Some` if the run has to end because of it.
     pub(crate) async fn complete(&self, run: &mut Run) -> Result<Option<StopReason>> {
         let iteration = flight_of(run)?.iteration;
+        if let Some(reason) = self.confirm(run).await? {
+            return Ok(Some(reason));
+        }
         let stop = self.carry_out(run).await?;
         let asked = self.ask_a_person(run).await?;
         let stop = stop.or(asked);
@@ -313,7 +316,7 @@ impl EvolutionPipeline {
         }
         let iteration = flight.iteration;
         self.stage_started(iteration, Stage::Settle);
-        let validation = flight.validation.clone().ok_or_else(|| Error::Invalid {
+        let validation = flight.judgement().cloned().ok_or_else(|| Error::Invalid {
             what: "journal".to_owned(),
             reason: "it has a settlement without a decision".to_owned(),
         })?;
@@ -363,7 +366,7 @@ impl EvolutionPipeline {
         candidate: evoseal_types::CheckpointId,
     ) -> Result<evoseal_types::CheckpointId> {
         self.restore_workspace(candidate).await?;
-        let observations = flight.observations.clone().unwrap_or_default();
+        let observations = flight.observed().cloned().unwrap_or_default();
         let checkpoint =
             self.capture_accepted(version_id, flight.incumbent.checkpoint, &observations).await?;
         run.record(JournalEntry::AcceptedCaptured { iteration: flight.iteration, checkpoint }).await?;

@@ -93,6 +93,20 @@ pub enum JournalEntry {
         /// The judgement.
         validation: Box<SafetyValidation>,
     },
+    /// An acceptance is to be confirmed: what was observed with fresh samples.
+    ConfirmationObserved {
+        /// The iteration.
+        iteration: u64,
+        /// What was observed.
+        observations: Observations,
+    },
+    /// How what was observed with fresh samples was judged; this decides.
+    ConfirmationDecided {
+        /// The iteration.
+        iteration: u64,
+        /// The judgement.
+        validation: Box<SafetyValidation>,
+    },
     /// The accepted candidate is captured once more, with its results.
     AcceptedCaptured {
         /// The iteration.
@@ -198,6 +212,10 @@ pub struct InFlight {
     pub retests: Vec<Retest>,
     /// The judgement.
     pub validation: Option<Box<SafetyValidation>>,
+    /// What was observed with fresh samples, where an acceptance is to be confirmed.
+    pub fresh_observations: Option<Observations>,
+    /// How that was judged.
+    pub confirmation: Option<Box<SafetyValidation>>,
     /// The checkpoint of an accepted candidate with its results.
     pub accepted: Option<CheckpointId>,
     /// What carrying out the decision did.
@@ -209,7 +227,7 @@ pub struct InFlight {
 impl InFlight {
     /// Whether the candidate is the incumbent now: it was decided so, and the decision was carried out.
     pub fn is_accepted(&self) -> bool {
-        self.validation.as_ref().is_some_and(|validation| validation.decision.outcome == Outcome::Accept)
+        self.judgement().is_some_and(|validation| validation.decision.outcome == Outcome::Accept)
             && self.settled.as_ref().is_some_and(|report| report.version_accepted)
     }
 
@@ -217,7 +235,18 @@ impl InFlight {
     /// accepted version counts.
     pub(crate) fn has_improved(&self) -> bool {
         let improved = |validation: &SafetyValidation| validation.decision.objective_improved.unwrap_or(true);
-        self.is_accepted() && self.validation.as_deref().is_some_and(improved)
+        self.is_accepted() && self.judgement().is_some_and(improved)
+    }
+
+    /// The judgement that counts: that of the confirmation where there was one.
+    pub fn judgement(&self) -> Option<&SafetyValidation> {
+        self.confirmation.as_deref().or(self.validation.as_deref())
+    }
+
+    /// What the judgement that counts was made from.
+    pub fn observed(&self) -> Option<&Observations> {
+        let fresh = self.fresh_observations.as_ref().filter(|_| self.confirmation.is_some());
+        fresh.or(self.observations.as_ref())
     }
 
     /// Whether a refused candidate stays in the workspace.
@@ -237,6 +266,8 @@ impl InFlight {
             observations: None,
             retests: Vec::new(),
             validation: None,
+            fresh_observations: None,
+            confirmation: None,
             accepted: None,
             settled: None,
             asked: false,
@@ -414,6 +445,8 @@ impl RunState {
             | JournalEntry::CandidateCaptured { iteration, .. }
             | JournalEntry::Observed { iteration, .. }
             | JournalEntry::Decided { iteration, .. }
+            | JournalEntry::ConfirmationObserved { iteration, .. }
+            | JournalEntry::ConfirmationDecided { iteration, .. }
             | JournalEntry::AcceptedCaptured { iteration, .. }
             | JournalEntry::Settled { iteration, .. } => {
                 if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.iteration == *iteration)
@@ -437,7 +470,7 @@ impl RunState {
         self.failures_in_a_row = if flight.is_accepted() { 0 } else { self.failures_in_a_row + 1 };
         self.without_improvement = if flight.has_improved() { 0 } else { self.without_improvement + 1 };
         if let (true, Some((version, _)), Some(observations)) =
-            (flight.is_accepted(), &flight.candidate, &flight.observations)
+            (flight.is_accepted(), &flight.candidate, flight.observed())
         {
             let checkpoint = flight.accepted.or(version.checkpoint);
             let version = VersionRef { version_id: version.version_id.clone(), checkpoint };
@@ -491,7 +524,7 @@ impl RunState {
         let accepted = self.finished.iter().rev().filter_map(|finished| {
             let (candidate, _) = finished.flight.candidate.as_ref()?;
             let meant = candidate.version_id == version.version_id && finished.stands_accepted();
-            meant.then(|| finished.flight.observations.clone())?
+            meant.then(|| finished.flight.observed().cloned())?
         });
         let baselines =
             self.baselines.iter().rev().filter(|baseline| baseline.version.version_id == version.version_id);
@@ -510,7 +543,7 @@ fn is_of_an_evaluation(flight: &InFlight, entry: &JournalEntry) -> bool {
         })
     };
     match entry {
-        JournalEntry::EvaluationFailed { .. } => true,
+        JournalEntry::EvaluationFailed { .. } | JournalEntry::ConfirmationObserved { .. } => true,
         JournalEntry::Observed { observations, .. } => observations.is_evaluated() && !known(observations),
         _ => false,
     }
@@ -528,6 +561,12 @@ fn advance(flight: &mut InFlight, entry: &JournalEntry) {
         JournalEntry::PersonAsked { .. } => flight.asked = true,
         JournalEntry::Observed { observations, .. } => flight.observations = Some(observations.clone()),
         JournalEntry::Decided { validation, .. } => flight.validation = Some(validation.clone()),
+        JournalEntry::ConfirmationObserved { observations, .. } => {
+            flight.fresh_observations = Some(observations.clone());
+        }
+        JournalEntry::ConfirmationDecided { validation, .. } => {
+            flight.confirmation = Some(validation.clone());
+        }
         JournalEntry::AcceptedCaptured { checkpoint, .. } => flight.accepted = Some(*checkpoint),
         JournalEntry::Settled { report, .. } => flight.settled = Some(report.clone()),
         _ => {}

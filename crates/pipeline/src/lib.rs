@@ -134,6 +134,7 @@ mod attempts;
 mod audit_trail;
 mod cancel;
 mod config;
+mod confirm;
 mod error;
 mod evaluator;
 mod event;

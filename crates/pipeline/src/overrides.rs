@@ -329,8 +329,7 @@ impl EvolutionPipeline {
         let flight = flight_of(run)?;
         let iteration = flight.iteration;
         let undecided = flight
-            .validation
-            .as_ref()
+            .judgement()
             .is_some_and(|validation| validation.decision.outcome == evoseal_safety::Outcome::Inconclusive);
         let answered = flight.observations.as_ref().is_some_and(|observations| observations.person.is_some());
         if !undecided || answered || self.rules.on_inconclusive != evoseal_safety::OnInconclusive::Ask {

@@ -347,7 +347,9 @@ impl EvolutionPipeline {
         if !self.recover_workspace(&mut run).await? {
             return Ok(None);
         }
-        if run.state.is_decided() {
+        // An acceptance that has still to be confirmed is the next run's to go on with.
+        let awaits = run.state.in_flight.as_ref().is_some_and(|flight| self.awaits_confirmation(flight));
+        if run.state.is_decided() && !awaits {
             self.complete(&mut run).await?;
         }
         Ok(run.state.incumbent.map(|(version, _)| version))

@@ -20,7 +20,7 @@ impl EvolutionPipeline {
         let overridden = self.complete_override(run).await?;
         let Some(flight) = run.state.in_flight.clone() else { return Ok(overridden) };
         let (iteration, incumbent) = (flight.iteration, &flight.incumbent);
-        let action = if flight.validation.is_some() {
+        let action = if flight.validation.is_some() && !self.awaits_confirmation(&flight) {
             "the decision that was made will be carried out".to_owned()
         } else if let Some(checkpoint) = incumbent.checkpoint {
             let saved = self.return_workspace(iteration, checkpoint).await?;
@@ -72,13 +72,15 @@ impl EvolutionPipeline {
     /// What was observed already is kept and judged by the next run, if the error may go away by itself or by a
     /// person's doing; otherwise the next run would only meet it again.
     pub(crate) async fn abandon(&self, run: &mut Run, error: &Error) {
-        let Some(flight) = run.state.in_flight.clone().filter(|flight| flight.validation.is_none()) else {
-            return;
-        };
+        let may_go_back = |flight: &InFlight| flight.validation.is_none() || self.awaits_confirmation(flight);
+        let Some(flight) = run.state.in_flight.clone().filter(may_go_back) else { return };
         let iteration = flight.iteration;
         if let Some(checkpoint) = flight.incumbent.checkpoint
             && self.return_workspace(iteration, checkpoint).await.is_err()
         {
+            return;
+        }
+        if flight.validation.is_some() {
             return;
         }
         let passes = matches!(error.class(), ErrorClass::Transient | ErrorClass::Environment);

@@ -64,6 +64,10 @@ pub struct IterationResult {
     pub outcome: IterationOutcome,
     /// The judgement.
     pub safety_result: Option<SafetyValidation>,
+    /// Whether a second evaluation with fresh samples confirmed an acceptance; `None` where there was none. The judgement and what
+    /// was observed are those of the second one then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<bool>,
     /// What was observed.
     pub observations: Observations,
     /// What the candidate changed.
@@ -107,9 +111,9 @@ impl From<&FinishedIteration> for IterationResult {
         let FinishedIteration { flight, ended_at, overrides } = finished;
         let (change, proposal_failed) = flight.proposed.clone().unwrap_or_default();
         let candidate = flight.candidate.as_ref();
-        let decided = flight.validation.as_ref().map(|validation| validation.decision.outcome);
+        let decided = flight.judgement().map(|validation| validation.decision.outcome);
         let version_accepted = flight.is_accepted();
-        let observations = flight.observations.clone().unwrap_or_default();
+        let observations = flight.observed().cloned().unwrap_or_default();
         let outcome = match decided {
             Some(Outcome::Accept) if version_accepted => IterationOutcome::Accepted,
             Some(Outcome::RollBack) => IterationOutcome::RolledBack,
@@ -133,9 +137,10 @@ impl From<&FinishedIteration> for IterationResult {
             success: outcome != IterationOutcome::Error,
             version_accepted,
             rollback_performed: flight.settled.as_ref().is_some_and(|report| report.rollback.is_some()),
-            safety_score: flight.validation.as_ref().map_or(0.0, |validation| validation.safety_score),
+            safety_score: flight.judgement().map_or(0.0, |validation| validation.safety_score),
             outcome,
-            safety_result: flight.validation.as_deref().cloned(),
+            safety_result: flight.judgement().cloned(),
+            confirmed: flight.confirmation.as_ref().map(|_| version_accepted),
             observations,
             changes: candidate.map(|(_, changes)| changes.clone()).unwrap_or_default(),
             checkpoint: flight.accepted.or_else(|| candidate.and_then(|(version, _)| version.checkpoint)),

@@ -20,6 +20,8 @@ pub struct LoopRules {
     pub on_inconclusive: OnInconclusive,
     /// How often an evaluation is made again that could not be made because of its surroundings. Default 2.
     pub max_evaluation_retries: u32,
+    /// Whether an acceptance needs a second evaluation with fresh samples. Default: no.
+    pub confirm_acceptance: bool,
 }
 
 impl Default for LoopRules {
@@ -33,6 +35,7 @@ impl From<&SafetySettings> for LoopRules {
         Self {
             on_inconclusive: settings.on_inconclusive,
             max_evaluation_retries: settings.max_evaluation_retries,
+            confirm_acceptance: settings.confirm_acceptance,
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::journal::FinishedIteration;
 pub enum VersionState {
     /// It is proposed and not decided.
     Proposed,
+    /// It is accepted for now, until a second evaluation with fresh samples says the same.
+    Unconfirmed,
     /// It was accepted: it is the incumbent, or was one.
     Accepted,
     /// The evidence did not decide; it is kept.
@@ -33,7 +35,9 @@ pub enum VersionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The decision of the loop.
+    /// The first decision of the loop, where `safety.confirm_acceptance` asks for a second one.
+    AcceptedForNow,
+    /// The decision of the loop; the second one where there are two.
     Decided(Outcome),
     /// The run asks a person, because `safety.on_inconclusive` says so.
     Asked,
@@ -48,8 +52,9 @@ pub enum Cause {
 
 impl VersionState {
     /// Every state.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Proposed,
+        Self::Unconfirmed,
         Self::Accepted,
         Self::Held,
         Self::Awaiting,
@@ -72,7 +77,8 @@ impl VersionState {
     /// ```
     pub fn after(self, cause: Cause) -> Option<Self> {
         match cause {
-            Cause::Decided(outcome) => (self == Self::Proposed).then_some(match outcome {
+            Cause::AcceptedForNow => (self == Self::Proposed).then_some(Self::Unconfirmed),
+            Cause::Decided(outcome) => (self <= Self::Unconfirmed).then_some(match outcome {
                 Outcome::Accept => Self::Accepted,
                 Outcome::Inconclusive => Self::Held,
                 Outcome::Error => Self::Error,
@@ -84,17 +90,22 @@ impl VersionState {
             Cause::Person { verdict: PersonsVerdict::Approve, force } => match self {
                 Self::Held | Self::Awaiting | Self::Rejected => Some(Self::Accepted),
                 Self::RolledBack | Self::Tampered | Self::Error => force.then_some(Self::Accepted),
-                Self::Proposed | Self::Accepted => None,
+                Self::Proposed | Self::Unconfirmed | Self::Accepted => None,
             },
             // What was refused on hard evidence stays what it is; the person's word keeps it from being evaluated again.
             Cause::Person { verdict: PersonsVerdict::Reject, .. } => match self {
                 Self::Accepted | Self::Held | Self::Awaiting | Self::Rejected => Some(Self::Rejected),
                 Self::RolledBack | Self::Tampered | Self::Error => Some(self),
-                Self::Proposed => None,
+                Self::Proposed | Self::Unconfirmed => None,
             },
             Cause::Person { verdict: PersonsVerdict::Hold, .. } => match self {
                 Self::Held | Self::Awaiting | Self::Rejected => Some(Self::Held),
-                Self::Proposed | Self::Accepted | Self::RolledBack | Self::Tampered | Self::Error => None,
+                Self::Proposed
+                | Self::Unconfirmed
+                | Self::Accepted
+                | Self::RolledBack
+                | Self::Tampered
+                | Self::Error => None,
             },
         }
     }
@@ -102,7 +113,7 @@ impl VersionState {
     /// What the candidate of a finished iteration is, after everything that persons decided since.
     pub fn of(finished: &FinishedIteration) -> Self {
         let flight = &finished.flight;
-        let outcome = flight.validation.as_ref().map_or(Outcome::Error, |found| found.decision.outcome);
+        let outcome = flight.judgement().map_or(Outcome::Error, |found| found.decision.outcome);
         // An acceptance that could not be carried out is none.
         let outcome =
             if outcome == Outcome::Accept && !flight.is_accepted() { Outcome::Reject } else { outcome };
@@ -119,6 +130,7 @@ impl fmt::Display for VersionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Proposed => "proposed",
+            Self::Unconfirmed => "unconfirmed",
             Self::Accepted => "accepted",
             Self::Held => "held",
             Self::Awaiting => "awaiting a person",
@@ -138,13 +150,14 @@ impl Cause {
         let decided = [Accept, Inconclusive, Error, Reject, RollBack, Tampered].map(Self::Decided);
         let persons = [(Approve, false), (Approve, true), (PersonsVerdict::Reject, false), (Hold, false)];
         let persons = persons.map(|(verdict, force)| Self::Person { verdict, force });
-        decided.into_iter().chain([Self::Asked]).chain(persons).collect()
+        [Self::AcceptedForNow].into_iter().chain(decided).chain([Self::Asked]).chain(persons).collect()
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AcceptedForNow => f.write_str("decision: accept, to be confirmed"),
             Self::Decided(outcome) => write!(f, "decision: {outcome}"),
             Self::Asked => f.write_str("the run asks"),
             Self::Person { verdict, force: false } => write!(f, "`evoseal {verdict}`"),

@@ -6,8 +6,8 @@ mod support;
 use std::sync::Arc;
 
 use evoseal_pipeline::{
-    DiskLimits, IterationOutcome, LoopRules, MaxEvaluations, NoImprovement, RunReport, StopCondition,
-    StopReason,
+    DiskLimits, EvolutionPipeline, EvolutionPipelineBuilder, IterationOutcome, LoopRules, MaxEvaluations,
+    NoImprovement, PipelineParts, RunReport, StopCondition, StopReason,
 };
 use evoseal_safety::{OnInconclusive, PolicyThresholds, Rule, SafetyIntegration, StandardPolicy};
 use evoseal_testkit::{Crash, Fault, ScriptedDetector, Step};
@@ -76,11 +76,8 @@ async fn kills_win_no_further_tries() {
     }
 }
 
-#[tokio::test]
-async fn an_undecided_candidate_is_rejected_where_that_is_wanted() {
-    let scene = Scene::new([Step::Write("time=90 unsure")]);
-    let thresholds =
-        PolicyThresholds { on_inconclusive: OnInconclusive::Reject, ..PolicyThresholds::default() };
+/// The same loop with another policy.
+fn deciding_by(scene: &Scene, thresholds: PolicyThresholds) -> EvolutionPipelineBuilder {
     let gate = SafetyIntegration::builder(
         Arc::new(scene.checkpoints.clone()),
         Arc::new(scene.metrics.clone()),
@@ -91,9 +88,15 @@ async fn an_undecided_candidate_is_rejected_where_that_is_wanted() {
     .rollback(Arc::new(scene.rollback.clone()))
     .policy(Arc::new(StandardPolicy::new(thresholds).unwrap()))
     .build();
-    let parts = evoseal_pipeline::PipelineParts { gate: Arc::new(gate), ..scene.parts() };
-    let report =
-        evoseal_pipeline::EvolutionPipeline::builder(parts).build().run(iterations(1)).await.unwrap();
+    EvolutionPipeline::builder(PipelineParts { gate: Arc::new(gate), ..scene.parts() })
+}
+
+#[tokio::test]
+async fn an_undecided_candidate_is_rejected_where_that_is_wanted() {
+    let scene = Scene::new([Step::Write("time=90 unsure")]);
+    let thresholds =
+        PolicyThresholds { on_inconclusive: OnInconclusive::Reject, ..PolicyThresholds::default() };
+    let report = deciding_by(&scene, thresholds).build().run(iterations(1)).await.unwrap();
     let decision = &report.results[0].safety_result.as_ref().unwrap().decision;
     assert_eq!(
         (report.results[0].outcome, decision.decided_by),
@@ -101,9 +104,27 @@ async fn an_undecided_candidate_is_rejected_where_that_is_wanted() {
     );
 }
 
+#[tokio::test]
+async fn versions_that_are_accepted_because_they_are_no_worse_are_no_improvement() {
+    let scene = Scene::new(["time=100 a", "time=100 b", "time=100 c", "time=100 d"].map(Step::Write));
+    let thresholds = PolicyThresholds { require_improvement: false, ..PolicyThresholds::default() };
+    let report = deciding_by(&scene, thresholds)
+        .objective(objective())
+        .stop_condition(Arc::new(NoImprovement(3)))
+        .build()
+        .run(iterations(4))
+        .await
+        .unwrap();
+    assert!(report.results.iter().all(|result| result.version_accepted), "{:#?}", scene.decisions());
+    assert_eq!(report.stop_reason, StopReason::NoImprovement { count: 3 });
+}
+
+fn objective() -> Objective {
+    Objective { metric: MetricName::new("time").unwrap(), direction: Direction::Increase }
+}
+
 async fn run_with(scene: &Scene, condition: impl StopCondition + 'static) -> RunReport {
-    let objective = Objective { metric: MetricName::new("time").unwrap(), direction: Direction::Increase };
-    let builder = scene.builder().objective(objective).stop_condition(Arc::new(condition));
+    let builder = scene.builder().objective(objective()).stop_condition(Arc::new(condition));
     builder.build().run(iterations(9)).await.unwrap()
 }
 

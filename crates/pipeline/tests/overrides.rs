@@ -86,6 +86,29 @@ async fn where_a_person_is_asked_the_run_ends_and_none_goes_on_before_the_answer
 }
 
 #[tokio::test]
+async fn killed_at_any_step_a_run_that_asks_waits_all_the_same() {
+    let scene = || Scene::new([Step::Write("time=90 unsure"), Step::Write("time=80")]);
+    let undisturbed = scene();
+    undisturbed.faults.disarm();
+    undisturbed.builder().rules(asking()).build().run(iterations(2)).await.unwrap();
+    for (at, name) in undisturbed.faults.steps().iter().enumerate() {
+        let context = format!("killed at step {at} ({name})");
+        let scene = Arc::new(scene());
+        scene.faults.arm(at, Fault::Crash);
+        let killed = tokio::spawn({
+            let scene = Arc::clone(&scene);
+            async move { scene.builder().rules(asking()).build().run(iterations(2)).await.map(drop) }
+        });
+        assert!(killed.await.unwrap_err().into_panic().is::<Crash>(), "{context}");
+        scene.faults.disarm();
+        let report = scene.builder().rules(asking()).build().run(iterations(2)).await.unwrap();
+        assert_eq!(report.stop_reason, StopReason::AwaitsPerson { iteration: 1 }, "{context}");
+        assert_eq!(states(&scene), [VersionState::Awaiting], "{context}");
+        scene.assert_at_incumbent(&context);
+    }
+}
+
+#[tokio::test]
 async fn an_approved_candidate_is_the_incumbent_that_the_next_ones_are_compared_with() {
     let scene = Scene::new([Step::Write("time=90 unsure"), Step::Write("time=80 unsure")]);
     scene.pipeline().run(iterations(1)).await.unwrap();
@@ -94,6 +117,11 @@ async fn an_approved_candidate_is_the_incumbent_that_the_next_ones_are_compared_
     scene.assert_at_incumbent("after the approval");
     let report = scene.pipeline().run(iterations(1)).await.unwrap();
     assert_eq!(report.results[0].incumbent.as_str(), "v1");
+    // A proposer learns of it.
+    let briefs = scene.proposer.briefs();
+    let told = &briefs.last().unwrap().outcomes[0];
+    assert_eq!(told.outcome, "accepted");
+    assert!(told.reasons[0].starts_with("ada approved v1"), "{told:?}");
     // Shown for ever, beside what the loop had decided.
     let first = IterationResult::from(&scene.state().finished[0]);
     assert_eq!((first.outcome, first.version_accepted), (IterationOutcome::Inconclusive, false));

@@ -28,19 +28,26 @@ fn the_document_holds_the_table_that_the_code_makes() {
 
 /// Every edge there is; whatever is not here is refused.
 fn edges() -> Vec<(VersionState, Cause, VersionState)> {
-    use VersionState::{Accepted, Awaiting, Error, Held, Proposed, Rejected, RolledBack, Tampered};
-    let decided = |outcome, after| (Proposed, Cause::Decided(outcome), after);
+    use VersionState::{
+        Accepted, Awaiting, Error, Held, Proposed, Rejected, RolledBack, Tampered, Unconfirmed,
+    };
     let person = |before, verdict, force, after| (before, Cause::Person { verdict, force }, after);
+    let decided = [
+        (Outcome::Accept, Accepted),
+        (Outcome::Inconclusive, Held),
+        (Outcome::Error, Error),
+        (Outcome::Reject, Rejected),
+        (Outcome::RollBack, RolledBack),
+        (Outcome::Tampered, Tampered),
+    ];
     let mut edges = vec![
-        decided(Outcome::Accept, Accepted),
-        decided(Outcome::Inconclusive, Held),
-        decided(Outcome::Error, Error),
-        decided(Outcome::Reject, Rejected),
-        decided(Outcome::RollBack, RolledBack),
-        decided(Outcome::Tampered, Tampered),
+        (Proposed, Cause::AcceptedForNow, Unconfirmed),
         (Held, Cause::Asked, Awaiting),
         person(Accepted, Reject, false, Rejected),
     ];
+    for open in [Proposed, Unconfirmed] {
+        edges.extend(decided.map(|(outcome, after)| (open, Cause::Decided(outcome), after)));
+    }
     for soft in [Held, Awaiting, Rejected] {
         edges.push(person(soft, Approve, false, Accepted));
         edges.push(person(soft, Approve, true, Accepted));

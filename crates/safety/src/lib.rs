@@ -111,6 +111,7 @@ mod rejudge;
 mod remembered;
 mod rolled_back;
 mod settings;
+mod test_reasons;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -63,7 +63,10 @@ impl fmt::Display for PersonsDecision {
             PersonsVerdict::Reject => "rejected",
             PersonsVerdict::Hold => "held",
         };
-        write!(f, "{} {did} {} ({}): {}", self.person, self.version_id, self.at, self.reason)
+        // Seconds are enough for people.
+        let at = self.at.to_string();
+        let at = at.split_once('.').map_or(at.clone(), |(seconds, _)| format!("{seconds}Z"));
+        write!(f, "{} {did} {} ({at}): {}", self.person, self.version_id, self.reason)
     }
 }
 

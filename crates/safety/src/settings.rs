@@ -88,6 +88,10 @@ pub struct SafetySettings {
     /// How often an evaluation is made again that could not be made because of its surroundings, 0 to 100. Default 2. A
     /// verdict, such as a failed test, a crash or a time-out of the candidate, is never asked for again.
     pub max_evaluation_retries: u32,
+    /// Whether a version is accepted only once a second evaluation with fresh samples comes to the same. Until then it is not
+    /// known to be good, and a rollback goes to the version before it. Default: off, since it doubles what an acceptance costs;
+    /// it takes out what the first samples had in their favour by chance.
+    pub confirm_acceptance: bool,
     /// The checkpoint store.
     pub checkpoints: CheckpointSettings,
     /// Rollbacks.
@@ -115,6 +119,7 @@ impl Default for SafetySettings {
             metric_conditions: BTreeMap::new(),
             on_inconclusive,
             max_evaluation_retries: 2,
+            confirm_acceptance: false,
             checkpoints: CheckpointSettings::default(),
             rollback: RollbackSettings::default(),
             regression: RegressionSettings::default(),

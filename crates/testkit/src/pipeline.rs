@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use evoseal_pipeline::{
-    Error, Evaluation, EvaluationRequest, Evaluator, Event, EventKind, Observer, Proposal, ProposalContext,
-    Proposer, Result,
+    Brief, Error, Evaluation, EvaluationRequest, Evaluator, Event, EventKind, Observer, Proposal,
+    ProposalContext, Proposer, Result,
 };
 use evoseal_safety::{EvaluationFault, FaultKind, Subject};
 use evoseal_types::{Direction, ErrorClass, MetricSamples, MetricSpec, TestCase, TestReport, TestStatus};
@@ -39,12 +39,23 @@ pub struct ScriptedProposer {
     script: Arc<Vec<Step>>,
     faults: Faults,
     calls: Arc<Mutex<Vec<u64>>>,
+    briefs: Arc<Mutex<Vec<Brief>>>,
 }
 
 impl ScriptedProposer {
     /// Follows `script`; each call is a step of `faults`, before and after the edit.
     pub fn new(script: impl IntoIterator<Item = Step>, faults: Faults) -> Self {
-        Self { script: Arc::new(script.into_iter().collect()), faults, calls: Arc::default() }
+        Self {
+            script: Arc::new(script.into_iter().collect()),
+            faults,
+            calls: Arc::default(),
+            briefs: Arc::default(),
+        }
+    }
+
+    /// What it was told, in order.
+    pub fn briefs(&self) -> Vec<Brief> {
+        lock(&self.briefs).clone()
     }
 
     /// The iterations that it was asked for, in order.
@@ -66,6 +77,7 @@ fn proposer_error(source: std::io::Error) -> Error {
 impl Proposer for ScriptedProposer {
     async fn propose(&self, context: &ProposalContext) -> Result<Proposal> {
         lock(&self.calls).push(context.iteration);
+        lock(&self.briefs).push(context.brief.clone());
         self.faults.step("propose").map_err(proposer_error)?;
         let index = usize::try_from(context.iteration).unwrap_or(usize::MAX).saturating_sub(1);
         let write =
@@ -100,7 +112,7 @@ impl Proposer for ScriptedProposer {
 ///
 /// `time=7` is the metric `time` in seconds; `pass=3`, `fail=1` and `error=1` are counts of tests (3 pass by default);
 /// `crash`, `refuse`, `hang`, `drop` and `tamper` make the evaluation crash, return an error, never return, leave a file
-/// behind, or overwrite `tests.txt`. `starve=2` keeps the first two evaluations of a version from being started, and `unsure`
+/// behind, or overwrite `tests.txt`. `wait` lets all of its evaluations but the first never return, `then=9` is the time of a candidate in evaluations after its first, `starve=2` keeps the first two evaluations of a version from being started, and `unsure`
 /// is a metric that only the candidate has, so that no detector can compare it. `test:a=pf` names a test: it passes when the
 /// version is evaluated, and fails whenever it is run again, up to [`RETESTS`](Self::RETESTS) times; further letters are for
 /// further runs, `s` for one in which it is skipped. The incumbent is measured beside the
@@ -163,6 +175,14 @@ fn named_tests(words: &BTreeMap<String, String>, run: u32) -> Vec<TestCase> {
     words.iter().filter_map(case).collect()
 }
 
+/// The metric of a program in its first evaluation, and in those after it.
+fn lasting(words: &BTreeMap<String, String>, first: bool) -> Vec<MetricSamples> {
+    match words.get("then").filter(|_| !first) {
+        Some(time) => time_of(&BTreeMap::from([("time".to_owned(), time.clone())])),
+        None => time_of(words),
+    }
+}
+
 /// A metric that the incumbent does not have.
 fn unsure() -> MetricSamples {
     let spec = MetricSpec::new("unsure", "s", Direction::Increase).expect("a valid name");
@@ -178,23 +198,22 @@ impl Evaluator for ScriptedEvaluator {
         let words = words(directory)?;
         let has = |word: &str| words.contains_key(word);
         let count = |word: &str, default| words.get(word).map_or(default, |value| value.parse().unwrap_or(0));
+        let version = request.candidate.version_id.to_string();
+        let calls = lock(&self.calls).iter().filter(|call| **call == version).count() as u64;
+        let first = calls <= 1;
         if has("drop") {
             fs::write(directory.join("dropping.txt"), "left behind").map_err(evaluator_error)?;
         }
         if has("tamper") {
             fs::write(directory.join("tests.txt"), "nothing is checked").map_err(evaluator_error)?;
         }
-        if has("hang") {
+        if has("hang") || (has("wait") && !first) {
             std::future::pending::<()>().await;
         }
         if has("refuse") {
             return Err(evaluator_error(std::io::Error::other("it refuses")));
         }
-        let starved = {
-            let version = request.candidate.version_id.to_string();
-            lock(&self.calls).iter().filter(|call| **call == version).count() as u64 <= count("starve", 0)
-        };
-        if starved {
+        if calls <= count("starve", 0) {
             let fault = EvaluationFault {
                 kind: FaultKind::NotRun,
                 stage: "test".to_owned(),
@@ -226,7 +245,7 @@ impl Evaluator for ScriptedEvaluator {
         }
         Ok(Evaluation {
             test_results: vec![report],
-            metrics: time_of(&words).into_iter().chain(has("unsure").then(unsure)).collect(),
+            metrics: lasting(&words, first).into_iter().chain(has("unsure").then(unsure)).collect(),
             incumbent_metrics: incumbent,
             checks: Vec::new(),
             paired: request.incumbent.is_some(),

@@ -62,8 +62,8 @@ fn passes(report: &TestReport) -> bool {
 
 /// What a check says that failed.
 fn failure(report: &TestReport) -> String {
-    let failed = report.cases.iter().filter(|case| case.status != TestStatus::Pass);
-    let said = failed.filter_map(|case| case.message.clone()).next();
+    let mut failed = report.cases.iter().filter(|case| case.status != TestStatus::Pass);
+    let said = failed.find_map(|case| case.message.clone());
     said.or_else(|| report.message.clone())
         .unwrap_or_else(|| format!("{} of {} failed", report.tests_failed, report.tests_run))
 }

@@ -148,6 +148,10 @@ fn notes(result: &IterationResult) -> Vec<String> {
     {
         notes.push(format!("tests lost: {}", changes.summary(TESTS_LISTED_MAX)));
     }
+    notes.extend(result.confirmed.map(|confirmed| {
+        let word = if confirmed { "confirmed" } else { "accepted at first, and not confirmed" };
+        format!("{word} by a second evaluation with fresh samples")
+    }));
     let warned =
         result.observations.checks.iter().filter(|check| !check.passed && check.mode == Mode::Wanted);
     notes.extend(warned.map(|check| format!("warning: check {} failed", check.name)));
