@@ -65,6 +65,7 @@ fn input(points: usize) -> Result<Measurements, evoseal_types::Error> {
         paired: false,
         history: std::collections::BTreeMap::new(),
         baselines: Vec::new(),
+        run: None,
     };
     for number in 0..METRICS {
         let spec = MetricSpec::new(format!("metric_{number}"), "ms", Direction::Increase)?;

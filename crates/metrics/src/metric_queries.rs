@@ -149,7 +149,7 @@ pub trait MetricQueries: MetricStore {
             let metrics = self.samples_of(version_id).await?;
             pinned.push(Baseline { name: name.clone(), version_id: version_id.clone(), metrics });
         }
-        Ok(Measurements { incumbent, candidate, paired: false, history, baselines: pinned })
+        Ok(Measurements { incumbent, candidate, paired: false, history, baselines: pinned, run: None })
     }
 
     /// Judges `new` against `old` and its history.

@@ -82,6 +82,9 @@ pub struct Evaluation {
     pub paired: bool,
     /// What kept results from counting. An evaluation that could not be finished is not an error but a fault here.
     pub faults: Vec<EvaluationFault>,
+    /// Whether [`Evaluator::measure_again`] can give more samples of both versions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub can_measure_again: bool,
 }
 
 /// Tests and measures versions.
@@ -96,6 +99,8 @@ pub struct Evaluation {
 ///   counts: the pipeline restores what it finds changed.
 /// - *Tests can be run again.* `retest` runs no more than the tests, of the version that is meant, and at some attempt has had
 ///   enough.
+/// - *More samples can be had*, if [`Evaluation::can_measure_again`] says so: `measure_again` measures both versions in turns like
+///   `evaluate`, and tests nothing.
 /// - *Cancel safety.* The returned future may be dropped at any time; no process it started survives.
 /// - *Errors* mean that the evaluation could not be made at all; they are failed iterations.
 #[async_trait]
@@ -113,6 +118,13 @@ pub trait Evaluator: fmt::Debug + Send + Sync {
         attempt: u32,
     ) -> Result<Option<Vec<TestReport>>> {
         let _ = (request, subject, attempt);
+        Ok(None)
+    }
+
+    /// Measures both versions again, `pairs` process starts of each in turns, without testing them. Starts are numbered from 0. The
+    /// directories hold the versions as they were captured, whatever was built there before. `None` if it cannot.
+    async fn measure_again(&self, request: &EvaluationRequest, pairs: u32) -> Result<Option<Evaluation>> {
+        let _ = (request, pairs);
         Ok(None)
     }
 }
@@ -137,6 +149,14 @@ macro_rules! forward_evaluator {
                 attempt: u32,
             ) -> Result<Option<Vec<TestReport>>> {
                 (**self).retest(request, subject, attempt).await
+            }
+
+            async fn measure_again(
+                &self,
+                request: &EvaluationRequest,
+                pairs: u32,
+            ) -> Result<Option<Evaluation>> {
+                (**self).measure_again(request, pairs).await
             }
         }
     };

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use evoseal_checkpoint::{CheckpointStoreExt, NewCheckpoint, RestoreMode, Source};
 use evoseal_safety::{
-    Observations, Outcome, PersonsVerdict, ProposalRecord, Settlement, SettlementReport, ValidationRequest,
-    VersionRef,
+    Observations, Outcome, PersonsVerdict, ProposalRecord, Settlement, SettlementReport, VersionRef,
 };
 use evoseal_sandbox::{Edit, Violation};
 use evoseal_types::{Change, VersionId};
@@ -57,6 +56,8 @@ impl EvolutionPipeline {
         let stop = stop.or(asked);
         run.record(JournalEntry::IterationEnded { at: self.parts.clock.now(), iteration }).await?;
         if let Some(finished) = run.state.finished.last() {
+            let request = self.validation_request(&finished.flight);
+            self.parts.gate.remember(&request, finished.flight.is_accepted()).await?;
             let result = Box::new(IterationResult::from(finished));
             self.emit(EventKind::IterationCompleted { result });
         }
@@ -77,6 +78,10 @@ impl EvolutionPipeline {
             }
         }
         if !self.retest(run).await? {
+            self.give_up(run, INTERRUPTED).await?;
+            return Ok(Some(StopReason::Interrupted));
+        }
+        if !self.measure_again(run).await? {
             self.give_up(run, INTERRUPTED).await?;
             return Ok(Some(StopReason::Interrupted));
         }
@@ -289,14 +294,7 @@ impl EvolutionPipeline {
         let flight = flight_of(run)?.clone();
         let iteration = flight.iteration;
         self.stage_started(iteration, Stage::Judge);
-        let version_id =
-            flight.candidate.map_or_else(|| version_of(iteration), |(version, _)| version.version_id);
-        let request = ValidationRequest {
-            current_version_id: Some(flight.incumbent.version_id.clone()),
-            new_version_id: version_id,
-            observations: flight.observations.unwrap_or_default(),
-            objective: self.objective.clone(),
-        };
+        let request = self.validation_request(&flight);
         let validation = self.parts.gate.validate_version_safety(&request).await?;
         self.stage_completed(iteration, Stage::Judge, validation.decision.outcome.to_string());
         if let Some(assessment) =

@@ -9,7 +9,7 @@ use evoseal_safety::{
 use evoseal_types::{Change, CheckpointId, Digest, TestStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::StopReason;
+use crate::{FurtherMeasurements, StopReason};
 
 /// One line of the journal: what is about to happen, or what has happened. Each is durable before the next step begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +85,13 @@ pub enum JournalEntry {
         iteration: u64,
         /// How they ended.
         retest: Retest,
+    },
+    /// Both versions were measured again, because the judgement asked for it.
+    MeasuredAgain {
+        /// The iteration.
+        iteration: u64,
+        /// What came of it.
+        further: FurtherMeasurements,
     },
     /// The decision, about to be carried out.
     Decided {
@@ -441,6 +448,7 @@ impl RunState {
             JournalEntry::Proposed { iteration, .. }
             | JournalEntry::EvaluationFailed { iteration, .. }
             | JournalEntry::Retested { iteration, .. }
+            | JournalEntry::MeasuredAgain { iteration, .. }
             | JournalEntry::PersonAsked { iteration }
             | JournalEntry::CandidateCaptured { iteration, .. }
             | JournalEntry::Observed { iteration, .. }
@@ -558,6 +566,11 @@ fn advance(flight: &mut InFlight, entry: &JournalEntry) {
         }
         JournalEntry::EvaluationFailed { faults, .. } => flight.failed_evaluations.push(faults.clone()),
         JournalEntry::Retested { retest, .. } => flight.retests.push(retest.clone()),
+        JournalEntry::MeasuredAgain { further, .. } => {
+            if let Some(observations) = flight.observations.as_mut() {
+                further.add_to(observations);
+            }
+        }
         JournalEntry::PersonAsked { .. } => flight.asked = true,
         JournalEntry::Observed { observations, .. } => flight.observations = Some(observations.clone()),
         JournalEntry::Decided { validation, .. } => flight.validation = Some(validation.clone()),

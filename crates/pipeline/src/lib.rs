@@ -142,6 +142,7 @@ mod iterate;
 mod journal;
 mod journal_file;
 mod lock;
+mod measure_again;
 mod observe;
 mod overrides;
 mod pipeline;
@@ -168,6 +169,7 @@ pub use journal::{
 };
 pub use journal_file::Journal;
 pub use lock::{LockHolder, RunLock};
+pub use measure_again::FurtherMeasurements;
 pub use overrides::{OverridePlan, OverrideReport, OverrideRequest, Overrider};
 pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, RunOptions};
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};

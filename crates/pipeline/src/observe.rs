@@ -44,6 +44,8 @@ pub(crate) fn observe(
         metrics: evaluation.metrics,
         incumbent_metrics: if side_by_side { evaluation.incumbent_metrics } else { earlier.metrics.clone() },
         paired: side_by_side && evaluation.paired,
+        fresh: None,
+        can_measure_again: side_by_side && evaluation.can_measure_again,
         checks,
         retests: Vec::new(),
         quarantined: Vec::new(),

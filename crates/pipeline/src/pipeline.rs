@@ -362,6 +362,7 @@ impl EvolutionPipeline {
 
     /// The run itself.
     async fn run_opened(&self, run: &mut Run) -> Result<StopReason> {
+        self.begin_run(run).await?;
         self.recover_workspace(run).await?;
         let options = run.options;
         let started = self.parts.clock.monotonic();

@@ -80,7 +80,7 @@ impl EvolutionPipeline {
     }
 
     /// Both versions as they were captured; `None` where one of them was not.
-    async fn both_in_place(&self, flight: &InFlight) -> Result<Option<EvaluationRequest>> {
+    pub(crate) async fn both_in_place(&self, flight: &InFlight) -> Result<Option<EvaluationRequest>> {
         let Some((version, _)) = &flight.candidate else { return Ok(None) };
         let Some(checkpoint) = version.checkpoint else { return Ok(None) };
         self.restore_workspace(checkpoint).await?;

@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         paired: false,
         history: BTreeMap::new(),
         baselines: Vec::new(),
+        run: None,
     };
     let assessment = RegressionDetector::new(&RegressionSettings::default())?.assess(&measurements)?;
     for finding in &assessment.findings {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use evoseal_types::{Direction, MetricName, MetricSpec, Threshold};
 
 use crate::settings::{AnomalySettings, MetricThreshold, RegressionSettings, StatisticalSettings};
-use crate::{Error, Result};
+use crate::{Error, Result, RunSettings};
 
 /// The checked settings of a detector.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,7 @@ pub(crate) struct Config {
     /// `None` where anomaly detection is off.
     pub(crate) anomalies: Option<AnomalySettings>,
     pub(crate) statistics: StatisticalSettings,
+    pub(crate) run: RunSettings,
 }
 
 /// A threshold of one metric; without a direction the metric's own decides.
@@ -59,6 +60,7 @@ impl TryFrom<&RegressionSettings> for Config {
             use_statistics: settings.enable_statistical_analysis,
             anomalies,
             statistics,
+            run: settings.run,
         })
     }
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use evoseal_types::{MetricName, MetricSamples, MetricSpec, Recommendation, Severity, Threshold, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{FurtherSamples, Result, RunAssessment, RunContext, RunMemory};
 
 /// Everything that was measured and that a detector judges.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measurements {
     /// The accepted version.
     pub incumbent: Vec<MetricSamples>,
@@ -23,6 +23,9 @@ pub struct Measurements {
     /// Named, pinned versions that the candidate is compared with besides the incumbent, so that many small losses do
     /// not pass. These samples were taken at another time and are never paired.
     pub baselines: Vec<Baseline>,
+    /// The run that the comparison is one of; `None` for a comparison by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunContext>,
 }
 
 /// A named, pinned version and its measurements.
@@ -187,6 +190,9 @@ pub struct Assessment {
     pub recommendation: Recommendation,
     /// The published summary.
     pub summary: RegressionSummary,
+    /// What the judge of the run found; `None` for a comparison by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Box<RunAssessment>>,
 }
 
 impl Assessment {
@@ -242,11 +248,28 @@ pub struct DetectorStatus {
 ///   problem, never left out.
 /// - *Honest.* [`Verdict::Regressed`] only where the whole interval lies beyond the threshold in the harmful direction;
 ///   improvements are never harm.
+/// - *A run is judged as one.* Where [`Measurements::run`] is set, error rates are those of the run as far as the detector
+///   knows how to: it says which further samples it needs, and learns from what was decided. All three methods are pure; the
+///   memory that `remember` gives is all that passes from one iteration to the next.
 /// - *Errors* are for measurements that contradict themselves (a metric named twice) and for bugs. A caller must treat
 ///   an error as a denial.
 pub trait Detector: fmt::Debug + Send + Sync {
     /// Judges a candidate.
     fn assess(&self, measurements: &Measurements) -> Result<Assessment>;
+
+    /// What has to be measured before there can be a verdict; `None` where the samples suffice, no others can be had, or the
+    /// measurements belong to no run. Asked again with the further samples until it wants no more.
+    fn further_samples(&self, measurements: &Measurements) -> Result<Option<FurtherSamples>> {
+        let _ = measurements;
+        Ok(None)
+    }
+
+    /// What to hand in with the next iteration's measurements as [`RunContext::memory`], once it is known whether this
+    /// iteration's candidate was accepted. `None` for a detector that learns nothing.
+    fn remember(&self, measurements: &Measurements, accepted: bool) -> Result<Option<RunMemory>> {
+        let _ = (measurements, accepted);
+        Ok(None)
+    }
 
     /// How this detector is set up.
     fn status(&self) -> DetectorStatus;
@@ -262,6 +285,14 @@ macro_rules! forward_detector {
         impl<D: Detector + ?Sized> Detector for $pointer<D> {
             fn assess(&self, measurements: &Measurements) -> Result<Assessment> {
                 (**self).assess(measurements)
+            }
+
+            fn further_samples(&self, measurements: &Measurements) -> Result<Option<FurtherSamples>> {
+                (**self).further_samples(measurements)
+            }
+
+            fn remember(&self, measurements: &Measurements, accepted: bool) -> Result<Option<RunMemory>> {
+                (**self).remember(measurements, accepted)
             }
 
             fn status(&self) -> DetectorStatus {

@@ -46,6 +46,7 @@
 //!     paired: false,
 //!     history: Default::default(),
 //!     baselines: Vec::new(),
+//!     run: None,
 //! };
 //! let detector = RegressionDetector::new(&RegressionSettings::default())?;
 //! let assessment = detector.assess(&measurements)?;
@@ -78,6 +79,7 @@ mod detector;
 mod drift;
 mod error;
 mod history;
+mod in_run;
 mod online;
 mod parallel;
 mod planner;
@@ -107,6 +109,7 @@ pub use detector::{
 };
 pub use drift::{DriftAlarm, DriftGuard};
 pub use error::{Error, Result};
+pub use in_run::{FreshSamples, FurtherSamples, RunAssessment, RunContext, RunMemory, SamplePurpose};
 pub use online::{OnlineAnomalies, OnlineChanges};
 pub use parallel::in_parallel;
 pub use planner::{NoiseProfile, PilotDesign, PlanSettings, SamplePlan, plan};

@@ -13,8 +13,9 @@ use crate::config::Config;
 use crate::history::{self, HistoryView};
 use crate::statistics::{Summary, summarize};
 use crate::{
-    Anomaly, Assessment, Baseline, Baselines, Detector, DetectorStatus, Error, Finding, Measurements,
-    RegressionSettings, RegressionSummary, Result, Trend, Verdict, in_parallel,
+    Anomaly, Assessment, Baseline, Baselines, Detector, DetectorStatus, Error, Finding, FurtherSamples,
+    Measurements, RegressionSettings, RegressionSummary, Result, RunMemory, RunSettings, Trend, Verdict,
+    in_parallel,
 };
 
 /// Called with every assessment that has a regression.
@@ -39,6 +40,12 @@ pub type AlertCallback = Arc<dyn Fn(&Assessment) + Send + Sync>;
 /// 2008). What is not claimed is that the intervals of decided comparisons hold their changes all at once; for that read
 /// them at the level of the first round.
 ///
+/// **In a run** ([`Measurements::run`]) the verdict on each metric is that of a [`RunJudge`](crate::RunJudge): harm is certain only on fresh
+/// pairs (or, where none can be had, at the level that the run's budget has for one iteration), and a single comparison that
+/// lies beyond the threshold is no more than a reason to measure again. An improvement of the objective is reported as its fresh
+/// samples show it. The error rates of the run cover the comparison with the incumbent and the guard against drift; stored
+/// measurements of named baselines are compared as ever, at the level of one assessment.
+///
 /// **Severity.** By the estimated change `c`: critical from the critical threshold on, high from twice the threshold,
 /// medium from one and a half times, else low. A regression whose value is also unusual against the history (outside the
 /// prediction interval on the harmful side, or an anomaly) goes one step up, low to medium or medium to high. History
@@ -55,6 +62,7 @@ pub type AlertCallback = Arc<dyn Fn(&Assessment) + Send + Sync>;
 ///     paired: false,
 ///     history: Default::default(),
 ///     baselines: Vec::new(),
+///     run: None,
 /// };
 /// let assessment = RegressionDetector::new(&RegressionSettings::default())?.assess(&measurements)?;
 /// assert_eq!(assessment.findings[0].verdict, Verdict::Regressed);
@@ -298,6 +306,25 @@ impl RegressionDetector {
     }
 
     fn judge_measurements(&self, measurements: &Measurements) -> Result<Assessment> {
+        let assessment = self.judge_once(measurements)?;
+        match &measurements.run {
+            Some(run) if self.config.use_statistics => self.judged_in_run(assessment, measurements, run),
+            _ => Ok(assessment),
+        }
+    }
+
+    /// Whether there are statistics at all.
+    pub(crate) const fn uses_statistics(&self) -> bool {
+        self.config.use_statistics
+    }
+
+    /// How the errors of a run are limited.
+    pub(crate) const fn run_settings(&self) -> RunSettings {
+        self.config.run
+    }
+
+    /// The comparison by itself, whatever run it is one of.
+    pub(crate) fn judge_once(&self, measurements: &Measurements) -> Result<Assessment> {
         let candidate = by_name(&measurements.candidate, "candidate")?;
         let mut partners = vec![Partner::incumbent(&measurements.incumbent, measurements.paired)?];
         let mut names = BTreeSet::new();
@@ -363,6 +390,14 @@ impl Detector for RegressionDetector {
         Ok(assessment)
     }
 
+    fn further_samples(&self, measurements: &Measurements) -> Result<Option<FurtherSamples>> {
+        self.wanted_samples(measurements)
+    }
+
+    fn remember(&self, measurements: &Measurements, accepted: bool) -> Result<Option<RunMemory>> {
+        self.learned(measurements, accepted)
+    }
+
     fn status(&self) -> DetectorStatus {
         DetectorStatus {
             threshold: self.config.threshold,
@@ -378,7 +413,7 @@ impl Assessment {
     pub fn new(findings: Vec<Finding>) -> Self {
         let summary = RegressionSummary::of(&findings);
         let severities = findings.iter().filter_map(|finding| finding.severity);
-        Self { recommendation: Recommendation::of(severities), summary, findings }
+        Self { recommendation: Recommendation::of(severities), summary, findings, run: None }
     }
 
     /// Whether any regression is critical.

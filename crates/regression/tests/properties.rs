@@ -81,7 +81,7 @@ proptest! {
         let names: std::collections::BTreeSet<MetricName> =
             incumbent.iter().chain(&candidate).map(|metric| metric.spec.name.clone()).collect();
         let history = names.iter().map(|name| (name.clone(), history.clone())).collect();
-        let measurements = Measurements { incumbent, candidate, paired, history, baselines: Vec::new() };
+        let measurements = Measurements { incumbent, candidate, paired, history, baselines: Vec::new(), run: None };
         for detector in detectors() {
             let findings = detector.assess(&measurements).unwrap().findings;
             findings.iter().for_each(check);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use evoseal_regression::{Assessment, Measurements};
+use evoseal_regression::{Assessment, FreshSamples, Measurements};
 use evoseal_sandbox::{Violation, ViolationKind};
 use evoseal_types::{MetricSamples, Objective, TestReport, TestStatus, VersionId};
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,12 @@ pub struct Observations {
     pub incumbent_metrics: Vec<MetricSamples>,
     /// Whether sample `i` of one side was measured right beside sample `i` of the other.
     pub paired: bool,
+    /// Samples of both versions that were measured anew after the others, because the judgement asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh: Option<FreshSamples>,
+    /// Whether both versions can be measured again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub can_measure_again: bool,
     /// Checks of the candidate besides its tests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckResult>,
@@ -130,6 +136,14 @@ impl Observations {
         !self.test_results.is_empty()
             || !self.metrics.is_empty()
             || self.faults.iter().any(|fault| !before_it(fault))
+    }
+
+    /// Whether evidence stands against the candidate that needs no statistics: an objection to the edit, a fault, or a test that
+    /// did not pass.
+    pub fn is_hard_evidence(&self) -> bool {
+        !self.violations.is_empty()
+            || !self.faults.is_empty()
+            || self.test_results.iter().any(|report| !self.passes(report))
     }
 
     /// Whether the candidate touched what judges it: a guard says so, or tests that passed before are gone although

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use evoseal_checkpoint::{CheckpointHandle, NewCheckpoint, Source};
-use evoseal_regression::{Assessment, RegressionSummary};
+use evoseal_regression::{Assessment, FurtherSamples, RegressionSummary};
 use evoseal_rollback::RollbackReport;
 use evoseal_types::{CheckpointId, MetricName, VersionId};
 use serde::{Deserialize, Serialize};
@@ -184,6 +184,8 @@ pub struct CleanupReport {
 /// - *Fails closed.* An error of any part is an error here, or a decision against the version; never an acceptance.
 /// - *Judging changes nothing in the workspace.* `validate_version_safety` records the measurements (once for a version)
 ///   and the decision; asked again with the same request it gives the same decision.
+/// - *A run is judged as one.* After `begin_run`, verdicts on measurements are those of a run; a run whose process was killed is
+///   judged the same by the next one, once that has been told of the iterations before.
 /// - *A proposal is remembered once.* `record_proposal` may be repeated for the same attempt.
 /// - *Settling is idempotent.* `settle` may be repeated after a crash or an error, and then completes what is missing.
 /// - *A person's word is idempotent too.* `override_version` may be repeated like `settle`. It writes down who decided what,
@@ -201,6 +203,27 @@ pub trait SafetyGate: fmt::Debug + Send + Sync {
 
     /// Remembers that a change was proposed, before anything is done about it.
     async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()>;
+
+    /// Says that what is judged from now on are iterations of one run, beginning with those that [`remember`](Self::remember)
+    /// is told: error rates are those of the run, and what one iteration taught serves the next.
+    /// A gate that judges each iteration by itself has nothing to do.
+    async fn begin_run(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What has to be measured before the version can be judged, of both versions in turns; `None` if the observations
+    /// suffice, or no others can be had. Asked again with each further batch.
+    async fn further_samples(&self, request: &ValidationRequest) -> Result<Option<FurtherSamples>> {
+        let _ = request;
+        Ok(None)
+    }
+
+    /// Learns from an iteration that is over, and whether its version was accepted. Called once for each, in order; a process
+    /// that goes on with a run calls it for the iterations before its own first.
+    async fn remember(&self, request: &ValidationRequest, accepted: bool) -> Result<()> {
+        let _ = (request, accepted);
+        Ok(())
+    }
 
     /// Judges a version.
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation>;
@@ -344,6 +367,18 @@ macro_rules! forward_safety_gate {
 
             async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()> {
                 (**self).record_proposal(proposal).await
+            }
+
+            async fn begin_run(&self) -> Result<()> {
+                (**self).begin_run().await
+            }
+
+            async fn further_samples(&self, request: &ValidationRequest) -> Result<Option<FurtherSamples>> {
+                (**self).further_samples(request).await
+            }
+
+            async fn remember(&self, request: &ValidationRequest, accepted: bool) -> Result<()> {
+                (**self).remember(request, accepted).await
             }
 
             async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {

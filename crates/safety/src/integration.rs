@@ -9,7 +9,7 @@ use evoseal_checkpoint::{
     RetentionPolicy, Source, surplus,
 };
 use evoseal_metrics::MetricStore;
-use evoseal_regression::{Detector, Measurements};
+use evoseal_regression::{Detector, FurtherSamples, Measurements};
 use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackReport, RollbackRequest, Target};
 use evoseal_types::{CheckpointId, Clock, ErrorClass, MetricName, TestStatus, VersionId};
 use tokio::sync::MutexGuard;
@@ -27,6 +27,7 @@ use crate::person::PersonsOrder;
 use crate::recorded::Recorded;
 use crate::rejudge::assess;
 use crate::remembered::Remembered;
+use crate::run_memory::CurrentRun;
 use crate::{Error, Result, SafetySwitches, StandardPolicy};
 
 /// How many held candidates a clean-up leaves alone, the newest ones: a run that decides little must not fill the disk.
@@ -39,13 +40,14 @@ pub struct SafetyIntegration {
     switches: SafetySwitches,
     checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) recorded: Recorded,
-    detector: Arc<dyn Detector>,
+    pub(crate) detector: Arc<dyn Detector>,
     pub(crate) rollback: Option<Arc<dyn Rollback>>,
     policy: Arc<dyn DecisionPolicy>,
     pub(crate) audit: Arc<dyn AuditLog>,
     evidence: Option<Arc<dyn EvidenceStore>>,
     clock: Arc<dyn Clock>,
     remembered: tokio::sync::Mutex<Remembered>,
+    pub(crate) run: CurrentRun,
 }
 
 /// Puts a [`SafetyIntegration`] together.
@@ -108,6 +110,7 @@ impl SafetyIntegration {
                 evidence: None,
                 clock,
                 remembered: tokio::sync::Mutex::default(),
+                run: CurrentRun::default(),
             },
         }
     }
@@ -157,15 +160,13 @@ impl SafetyIntegration {
     /// Asks the detector, unless harder evidence makes the question pointless. What it was given, and what it said.
     async fn judge(&self, request: &ValidationRequest) -> Result<(Option<Measurements>, Judgement)> {
         let observations = &request.observations;
-        let hard = !observations.violations.is_empty()
-            || !observations.faults.is_empty()
-            || observations.test_results.iter().any(|report| !observations.passes(report));
         let nothing_measured = observations.metrics.is_empty() && observations.incumbent_metrics.is_empty();
-        if hard || nothing_measured || request.current_version_id.is_none() {
+        if observations.is_hard_evidence() || nothing_measured || request.current_version_id.is_none() {
             return Ok((None, Judgement::NotAsked));
         }
         let baselines = self.baselines().await?;
-        let measurements = self.recorded.measurements(request, &baselines).await?;
+        let run = self.run.context(request);
+        let measurements = Measurements { run, ..self.recorded.measurements(request, &baselines).await? };
         let detector = Arc::clone(&self.detector);
         let asked = move || {
             let judgement = assess(&*detector, &measurements);
@@ -395,6 +396,19 @@ impl SafetyGate for SafetyIntegration {
 
     async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()> {
         self.log_once(AuditEvent::Proposed(proposal.clone())).await
+    }
+
+    async fn begin_run(&self) -> Result<()> {
+        self.start_run();
+        Ok(())
+    }
+
+    async fn further_samples(&self, request: &ValidationRequest) -> Result<Option<FurtherSamples>> {
+        self.wanted_samples(request).await
+    }
+
+    async fn remember(&self, request: &ValidationRequest, accepted: bool) -> Result<()> {
+        self.learn(request, accepted).await
     }
 
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {

@@ -110,6 +110,7 @@ mod recorded;
 mod rejudge;
 mod remembered;
 mod rolled_back;
+mod run_memory;
 mod settings;
 mod test_reasons;
 

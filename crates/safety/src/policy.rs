@@ -305,7 +305,7 @@ impl StandardPolicy {
             }
             Judgement::Assessed(assessment) => {
                 for finding in &assessment.findings {
-                    self.finding_reason(finding, reasons);
+                    self.finding_reason(assessment, finding, reasons);
                 }
                 for name in unjudged(&request.observations, assessment) {
                     let message = format!("the detector said nothing about {name}");
@@ -316,7 +316,7 @@ impl StandardPolicy {
     }
 
     /// What one finding says, if it stands against the version or deserves a warning.
-    fn finding_reason(&self, finding: &Finding, reasons: &mut Vec<Reason>) {
+    fn finding_reason(&self, assessment: &Assessment, finding: &Finding, reasons: &mut Vec<Reason>) {
         let against =
             finding.baseline.as_ref().map_or(String::new(), |name| format!(" against baseline {name}"));
         // Detectors are free to begin their sentence with the metric's name; it is said once.
@@ -339,7 +339,7 @@ impl StandardPolicy {
                 let message = format!("{message} ({severity})");
                 self.object_to(metric, reasons, Rule::Regression, outcome, message);
             }
-            Verdict::Inconclusive if no_worse(finding) => {}
+            Verdict::Inconclusive if no_worse(finding) || is_cleared(assessment, finding) => {}
             Verdict::Inconclusive => {
                 self.object_to(metric, reasons, Rule::Inconclusive, Outcome::Inconclusive, message);
             }
@@ -434,6 +434,12 @@ fn unjudged<'a>(observations: &'a Observations, assessment: &Assessment) -> BTre
         .map(|metric| &metric.spec.name)
         .filter(|name| assessment.against_incumbent(name).is_none())
         .collect()
+}
+
+/// Whether the judge of the run saw no sign of harm in the metric: samples were taken until it could say so.
+fn is_cleared(assessment: &Assessment, finding: &Finding) -> bool {
+    let run = assessment.run.as_ref().filter(|_| finding.baseline.is_none());
+    run.is_some_and(|run| run.is_cleared(&finding.metric.name))
 }
 
 /// Whether the harmful end of the interval lies within the threshold. False where the interval is an absolute one, or

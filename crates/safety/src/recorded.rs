@@ -99,6 +99,7 @@ impl Recorded {
             paired: request.observations.paired,
             history: self.history(&request.new_version_id).await?,
             baselines: known_baselines,
+            run: None,
         })
     }
 

@@ -95,6 +95,7 @@ prop_compose! {
             paired,
             history: BTreeMap::from([(MetricName::new("latency").unwrap(), history)]),
             baselines: baseline.map(named).into_iter().collect(),
+            run: None,
         }
     }
 }
@@ -216,6 +217,7 @@ fn a_detector_with_other_settings_judges_the_kept_measurements_again() {
         paired: false,
         history: BTreeMap::new(),
         baselines: Vec::new(),
+        run: None,
     };
     let mut evidence = harmless();
     evidence.judgement = Judgement::Assessed(detector().assess(&measurements).unwrap());

@@ -27,6 +27,7 @@ type Answer = dyn Fn(&Measurements) -> Result<Assessment> + Send + Sync;
 ///     paired: false,
 ///     history: Default::default(),
 ///     baselines: Vec::new(),
+///     run: None,
 /// };
 /// let detector = ScriptedDetector::comparing_means(0.1);
 /// assert_eq!(detector.assess(&measurements)?.findings[0].verdict, Verdict::Regressed);
@@ -108,7 +109,7 @@ pub fn assessment_of(findings: Vec<Finding>) -> Assessment {
         affected_metrics: names(&|_| true),
     };
     let recommendation = Recommendation::of(regressions.iter().map(|(_, severity)| *severity));
-    Assessment { findings, recommendation, summary }
+    Assessment { findings, recommendation, summary, run: None }
 }
 
 /// All findings: against the incumbent, then against each baseline.

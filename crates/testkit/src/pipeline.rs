@@ -250,6 +250,7 @@ impl Evaluator for ScriptedEvaluator {
             checks: Vec::new(),
             paired: request.incumbent.is_some(),
             faults: crash.into_iter().collect(),
+            can_measure_again: false,
         })
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Measurement<'a> {
     units: BTreeMap<MetricName, String>,
     candidate: BTreeMap<MetricName, Vec<Sample>>,
     incumbent: BTreeMap<MetricName, Vec<Sample>>,
+    /// How often each version is started and counted.
+    rounds: u32,
 }
 
 impl<'a> Measurement<'a> {
@@ -36,6 +38,7 @@ impl<'a> Measurement<'a> {
         launcher: &'a Launcher,
         settings: &'a MeasureSettings,
         metrics: &'a BTreeMap<MetricName, MetricSettings>,
+        rounds: u32,
     ) -> Self {
         let units = metrics.iter().filter_map(|(name, metric)| Some((name.clone(), metric.unit.clone()?)));
         Self {
@@ -46,6 +49,7 @@ impl<'a> Measurement<'a> {
             units: units.collect(),
             candidate: BTreeMap::new(),
             incumbent: BTreeMap::new(),
+            rounds,
         }
     }
 
@@ -57,6 +61,7 @@ impl<'a> Measurement<'a> {
         evaluation: &mut Evaluation,
     ) -> Result<()> {
         let fault = self.rounds(candidate, incumbent).await?;
+        evaluation.can_measure_again = fault.is_none() && incumbent.is_some();
         evaluation.paired = fault.is_none() && incumbent.is_some() && self.is_paired();
         evaluation.faults.extend(fault);
         evaluation.metrics = self.samples(&self.candidate);
@@ -70,7 +75,7 @@ impl<'a> Measurement<'a> {
         incumbent: Option<&Side<'_>>,
     ) -> Result<Option<EvaluationFault>> {
         let warmup = self.settings.warmup;
-        for round in 0..warmup + self.settings.rounds {
+        for round in 0..warmup.saturating_add(self.rounds) {
             // Who comes second may find a warmer cache or a hotter processor: each comes first in every other round.
             let turns =
                 if round % 2 == 0 { [incumbent, Some(candidate)] } else { [Some(candidate), incumbent] };
@@ -170,7 +175,7 @@ impl<'a> Measurement<'a> {
 
     /// Whether each sample of one side has its neighbour at the same index of the other: one value per start throughout.
     fn is_paired(&self) -> bool {
-        let rounds = self.settings.rounds as usize;
+        let rounds = self.rounds as usize;
         let one_per_start = |samples: &Vec<Sample>| {
             samples.len() == rounds && samples.iter().all(|sample| sample.iteration == 0)
         };

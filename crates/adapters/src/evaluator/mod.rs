@@ -136,6 +136,28 @@ impl CommandEvaluator {
         Ok(built)
     }
 
+    /// Measures a candidate that is built, beside the incumbent where there is one.
+    async fn measure(
+        &self,
+        request: &EvaluationRequest,
+        candidate: &Side<'_>,
+        rounds: u32,
+        evaluation: &mut Evaluation,
+    ) -> Result<()> {
+        let Some(measure) = &self.settings.measure else { return Ok(()) };
+        let incumbent = match &request.incumbent {
+            Some(version) => Some(Side::new(request, Subject::Incumbent, version)?),
+            None => None,
+        };
+        if let Some(incumbent) = &incumbent
+            && !self.build(incumbent, evaluation).await?
+        {
+            return Ok(());
+        }
+        let measurement = Measurement::new(&self.launcher, measure, &self.settings.metrics, rounds);
+        measurement.run(candidate, incumbent.as_ref(), evaluation).await
+    }
+
     /// Tests the candidate; says whether it passed, failures that are tolerated aside.
     async fn test(
         &self,
@@ -164,21 +186,24 @@ impl Evaluator for CommandEvaluator {
         if !self.check(request, &candidate, &mut evaluation).await? {
             return Ok(evaluation);
         }
-        let Some(measure) = &self.settings.measure else {
-            return Ok(evaluation);
-        };
-        let incumbent = match &request.incumbent {
-            Some(version) => Some(Side::new(request, Subject::Incumbent, version)?),
-            None => None,
-        };
-        if let Some(incumbent) = &incumbent
-            && !self.build(incumbent, &mut evaluation).await?
-        {
-            return Ok(evaluation);
+        let rounds = self.settings.measure.as_ref().map(|measure| measure.rounds);
+        if let Some(rounds) = rounds {
+            self.measure(request, &candidate, rounds, &mut evaluation).await?;
         }
-        let measurement = Measurement::new(&self.launcher, measure, &self.settings.metrics);
-        measurement.run(&candidate, incumbent.as_ref(), &mut evaluation).await?;
         Ok(evaluation)
+    }
+
+    /// Builds both versions, since neither need be built as it stands, and measures them.
+    async fn measure_again(&self, request: &EvaluationRequest, pairs: u32) -> Result<Option<Evaluation>> {
+        if self.settings.measure.is_none() || request.incumbent.is_none() {
+            return Ok(None);
+        }
+        let mut evaluation = Evaluation::default();
+        let candidate = Side::new(request, Subject::Candidate, &request.candidate)?;
+        if self.build(&candidate, &mut evaluation).await? {
+            self.measure(request, &candidate, pairs, &mut evaluation).await?;
+        }
+        Ok(Some(evaluation))
     }
 
     /// Builds the version, since the incumbent may not have been, and runs the tests once more.

@@ -63,7 +63,14 @@ fn scaled(factor: f64) -> Vec<f64> {
 }
 
 fn measurements(incumbent: Vec<MetricSamples>, candidate: Vec<MetricSamples>) -> Measurements {
-    Measurements { incumbent, candidate, paired: false, history: BTreeMap::new(), baselines: Vec::new() }
+    Measurements {
+        incumbent,
+        candidate,
+        paired: false,
+        history: BTreeMap::new(),
+        baselines: Vec::new(),
+        run: None,
+    }
 }
 
 fn one(direction: Direction, old: &[f64], new: &[f64]) -> Measurements {

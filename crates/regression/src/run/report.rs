@@ -37,6 +37,19 @@ pub enum Stage {
     Exact,
 }
 
+impl Stage {
+    /// How the stage came to its verdict, in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Screen => "screen against the accepted versions",
+            Self::Confirmation => "sequential test on fresh pairs",
+            Self::OwnSamples => "own samples at the run's level",
+            Self::Exact => "exact comparison",
+        }
+    }
+}
+
 /// What was found about one metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricReport {

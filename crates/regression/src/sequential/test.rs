@@ -23,6 +23,14 @@ pub enum SampleKind {
     PassRate,
 }
 
+impl SampleKind {
+    /// Passes and failures where every value is 0 or 1, else measurements.
+    pub fn of<'a>(values: impl IntoIterator<Item = &'a f64>) -> Self {
+        let is_bit = |value: &f64| [0.0, 1.0].iter().any(|bit| value.total_cmp(bit).is_eq());
+        if values.into_iter().all(is_bit) { Self::PassRate } else { Self::Mean }
+    }
+}
+
 /// What is asked of a [`SequentialTest`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SequentialRule {

@@ -178,6 +178,7 @@ impl Trials {
             paired: self.cell.is_paired(),
             history: BTreeMap::new(),
             baselines: Vec::new(),
+            run: None,
         }
     }
 

@@ -18,7 +18,14 @@ pub fn side(name: &str, direction: Direction, values: &[f64]) -> MetricSamples {
 }
 
 pub fn measurements(incumbent: Vec<MetricSamples>, candidate: Vec<MetricSamples>) -> Measurements {
-    Measurements { incumbent, candidate, paired: false, history: BTreeMap::new(), baselines: Vec::new() }
+    Measurements {
+        incumbent,
+        candidate,
+        paired: false,
+        history: BTreeMap::new(),
+        baselines: Vec::new(),
+        run: None,
+    }
 }
 
 /// One metric, old and new values.

@@ -68,6 +68,7 @@ fn assessed(verdict: MetricVerdict) -> Result<Judgement, String> {
             affected_metrics: regressed,
         },
         findings: vec![finding],
+        run: None,
     }))
 }
 

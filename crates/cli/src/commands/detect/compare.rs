@@ -198,6 +198,7 @@ fn answer(line: &str) -> Result<Answer> {
         paired: question.paired,
         history: BTreeMap::new(),
         baselines: Vec::new(),
+        run: None,
     })?;
     let finding = assessment.against_incumbent(&spec.name).ok_or_else(|| Failure {
         exit: Exit::Internal,

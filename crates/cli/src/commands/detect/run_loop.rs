@@ -210,11 +210,9 @@ fn metric_of(name: &str, line: MetricLine, thresholds: &Thresholds) -> Result<Ru
         return Err(Failure::usage(format!("{name}: baseline {baseline} has fewer than two values"))
             .hint("measure it as often as the candidate, in process starts of their own, or leave it out"));
     }
-    let is_binary =
-        |values: &[f64]| values.iter().all(|value| [0.0, 1.0].iter().any(|bit| value.total_cmp(bit).is_eq()));
     let pairs = confirmation.iter().flat_map(|fresh| [&fresh.incumbent, &fresh.candidate]);
-    let all_binary = [&incumbent, &candidate].into_iter().chain(pairs).all(|values| is_binary(values));
-    let kind = line.kind.unwrap_or(if all_binary { SampleKind::PassRate } else { SampleKind::Mean });
+    let all = [&incumbent, &candidate].into_iter().chain(pairs);
+    let kind = line.kind.unwrap_or_else(|| SampleKind::of(all.flatten()));
     let threshold = thresholds.of(&spec, line.threshold)?;
     Ok(RunMetric { threshold, spec, kind, incumbent, candidate, confirmation, baselines })
 }
