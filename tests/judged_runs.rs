@@ -12,8 +12,8 @@ use evoseal_pipeline::{
 };
 use evoseal_regression::{Stage, Verdict};
 use evoseal_safety::Rule;
-use evoseal_tests::scripted::FunctionProposer;
 use evoseal_tests::Assembly;
+use evoseal_tests::scripted::FunctionProposer;
 use evoseal_types::{Direction, MetricSamples, MetricSpec, Objective, Sample, TestReport};
 
 /// Measures a latency that scatters by five percent around the number in `program.txt`, five values at first.

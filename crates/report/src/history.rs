@@ -52,6 +52,9 @@ pub struct RunHistory {
     /// two measurements taken at different times, and every report says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remeasured: Vec<Finding>,
+    /// How many decisions are expected to be wrong at most, in a sentence; `None` where nothing was judged by measurements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_rate: Option<String>,
     /// Protections that were off or that the machine could not enforce, each in words a person understands.
     pub unprotected: Vec<String>,
 }

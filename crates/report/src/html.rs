@@ -214,6 +214,9 @@ fn facts(history: &RunHistory) -> Vec<(&'static str, String)> {
     if let Some(tree) = history.final_tree {
         facts.push(("Final tree", tree.short()));
     }
+    if let Some(rate) = &history.error_rate {
+        facts.push(("Errors", one_line(rate, CELL_CHARS_MAX)));
+    }
     facts.push(("Report of", number::time(history.generated_at)));
     facts
 }

@@ -78,6 +78,7 @@
 //!     final_version: VersionId::new("iter-0001")?,
 //!     final_tree: None,
 //!     remeasured: Vec::new(),
+//!     error_rate: None,
 //!     unprotected: Vec::new(),
 //! };
 //!

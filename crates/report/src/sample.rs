@@ -121,6 +121,10 @@ pub fn run(iterations: u64) -> RunHistory {
         final_tree: Some(Digest::of(incumbent.0.as_str().as_bytes())),
         final_version: incumbent.0,
         remeasured: if moved { vec![remeasured] } else { Vec::new() },
+        error_rate: Some(
+            "at most 0.011 false rollbacks and 1.2 false acceptances (of candidates 5.0 % worse) are to be expected in this run"
+                .to_owned(),
+        ),
         unprotected: vec!["The machine cannot limit the number of processes of a candidate.".to_owned()],
     }
 }

@@ -1,6 +1,6 @@
 //! From the journal to what a report shows.
 
-use evoseal_pipeline::{IterationOutcome, IterationResult, RunState};
+use evoseal_pipeline::{FinishedIteration, IterationOutcome, IterationResult, RunState};
 use evoseal_regression::statistics;
 use evoseal_report::{IterationRow, MetricSummary, RowOutcome, RunHistory, ScoreTerm, VersionRow};
 use evoseal_safety::{Mode, Observations, VersionRef};
@@ -33,8 +33,18 @@ pub(crate) fn of(project: &Project, state: &RunState, final_tree: Option<Digest>
         final_version: incumbent.version_id.clone(),
         final_tree,
         remeasured: Vec::new(),
+        error_rate: error_rate(state),
         unprotected: state.unprotected.iter().cloned().chain(unprotected()).collect(),
     })
+}
+
+/// What the judge of the run says about its own errors so far.
+fn error_rate(state: &RunState) -> Option<String> {
+    let judged = |finished: &FinishedIteration| {
+        let assessment = finished.flight.validation.as_ref()?.regression_details.as_ref()?;
+        Some(assessment.run.as_ref()?.report.totals)
+    };
+    state.finished.iter().rev().find_map(judged).map(|totals| totals.expected_errors())
 }
 
 /// The walls that do not hold on this machine.

@@ -134,6 +134,24 @@ pub struct RunTotals {
     pub false_acceptances_max: f64,
 }
 
+impl RunTotals {
+    /// How many decisions of the run are expected to be wrong at most, in a sentence.
+    ///
+    /// ```
+    /// use evoseal_regression::RunTotals;
+    /// let totals = RunTotals { false_rollbacks_max: 0.05, visible_harm: 0.05, ..RunTotals::default() };
+    /// assert!(totals.expected_errors().starts_with("at most 0.050 false rollbacks"));
+    /// ```
+    pub fn expected_errors(&self) -> String {
+        format!(
+            "at most {:.3} false rollbacks and {:.1} false acceptances (of candidates {:.1} % worse) are to be expected in this run",
+            self.false_rollbacks_max,
+            self.false_acceptances_max,
+            self.visible_harm * 100.0
+        )
+    }
+}
+
 /// Whether stage one suspects the metric, and no later stage has spoken.
 pub(super) fn is_suspicious(report: &MetricReport) -> bool {
     report.stage == Stage::Screen

@@ -26,6 +26,10 @@ pub fn gain_summary(history: &RunHistory, options: TableOptions) -> String {
             format!("{}: {} ({}).{worse}\n{}", gain.spec.name, gain.headline(), values(&gain), gain.caveat())
         }
     };
+    let text = match &history.error_rate {
+        Some(rate) => format!("{text}\n{}", one_line(rate, CELL_CHARS_MAX)),
+        None => text,
+    };
     finish(&wrap(&text, options.width()), options.color)
 }
 
@@ -66,6 +70,9 @@ pub fn status_lines(history: &RunHistory, options: TableOptions) -> String {
         Ok(gain) => format!("{} {} ({})", gain.spec.name, gain.headline(), values(&gain)),
     };
     rows.push((label("gain"), gained));
+    if let Some(rate) = &history.error_rate {
+        rows.push((label("errors"), one_line(rate, CELL_CHARS_MAX)));
+    }
     for missing in &history.unprotected {
         rows.push((mark(UNPROTECTED), one_line(missing, CELL_CHARS_MAX)));
     }

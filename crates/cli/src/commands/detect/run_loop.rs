@@ -233,14 +233,11 @@ fn text(answer: &IterationAnswer) -> String {
 
 fn summary(totals: RunTotals) -> String {
     format!(
-        "{} iterations: {} accepted, {} rolled back, {} inconclusive\nat most {:.3} false rollbacks and {:.1} false acceptances \
-         (of candidates {:.1} % worse) are to be expected in this run",
+        "{} iterations: {} accepted, {} rolled back, {} inconclusive\n{}",
         totals.iterations,
         totals.accepted,
         totals.rollbacks,
         totals.inconclusive,
-        totals.false_rollbacks_max,
-        totals.false_acceptances_max,
-        totals.visible_harm * 100.0
+        totals.expected_errors()
     )
 }
