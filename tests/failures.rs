@@ -44,6 +44,7 @@ mod failures {
     mod bounds;
     mod candidates;
     mod crashes;
+    mod decisions;
     mod ownership;
     mod parts;
     mod people;

@@ -9,7 +9,7 @@ use evoseal_metrics::{MetricStore, MetricsTracker};
 use evoseal_pipeline::{Evaluator, EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, Proposer};
 use evoseal_regression::{RegressionDetector, RegressionSettings};
 use evoseal_rollback::{Rollback, RollbackManager};
-use evoseal_safety::{FileAuditLog, SafetyIntegration};
+use evoseal_safety::{FileAuditLog, FileEvidenceStore, SafetyIntegration};
 use evoseal_types::{Clock, SystemClock};
 
 /// Every standard part, put together as a program that embeds the library does it: the state lies in `.evoseal` of the
@@ -65,6 +65,7 @@ impl Assembly {
             Arc::clone(&clock),
         )
         .rollback(Arc::clone(&rollback) as _)
+        .evidence(Arc::new(FileEvidenceStore::new(state_directory.join("evidence"))))
         .build();
         let workspace = workspace.to_owned();
         Ok(Self {

@@ -205,6 +205,18 @@ impl Finished {
         self
     }
 
+    /// Checks that standard output has each of these texts.
+    ///
+    /// # Panics
+    ///
+    /// With standard output, if one is missing.
+    pub fn shows(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stdout.contains(text), "no {text:?} in:\n{}", self.stdout);
+        }
+        self
+    }
+
     /// Standard output as JSON.
     ///
     /// # Panics

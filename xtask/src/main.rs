@@ -7,6 +7,7 @@
 //!
 //! Tables go to standard output, and with `--json FILE` the same figures to a file.
 
+mod audit;
 mod ci;
 mod edges;
 mod examples;
@@ -14,6 +15,7 @@ mod integration;
 mod proof;
 mod simulate;
 mod simulate_loop;
+mod states;
 mod task;
 
 use std::ffi::OsString;
@@ -86,10 +88,14 @@ enum Task {
     Soak(proof::Options),
     /// Feeds mutated stores and records to every decoder: `fuzz --seconds N`.
     Fuzz(proof::Options),
+    /// Checks the chain of an audit log with code that shares nothing with evoseal's own.
+    Audit(audit::Options),
     /// Runs every example of every crate; each checks itself and ends with an error if it fails.
     Examples,
     /// Compares the dependencies between the crates with the allowed ones.
     Edges,
+    /// Writes the table of the states of a candidate, as the code has it, into `crates/pipeline/STATES.md`.
+    States,
 }
 
 fn main() -> ExitCode {
@@ -107,8 +113,10 @@ fn main() -> ExitCode {
         Task::Evil(options) => proof::proof("evil", options),
         Task::Soak(options) => proof::proof("soak", options),
         Task::Fuzz(options) => proof::proof("fuzz", options),
+        Task::Audit(options) => audit::run(&options).map(|report| print(&report)).map_err(task::Failure),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
+        Task::States => states::write(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

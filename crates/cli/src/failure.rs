@@ -137,6 +137,9 @@ impl From<evoseal_safety::Error> for Failure {
             evoseal_safety::Error::Checkpoint(error) => error.into(),
             evoseal_safety::Error::Rollback(error) => error.into(),
             evoseal_safety::Error::Metrics(error) => error.into(),
+            error @ evoseal_safety::Error::AuditDamaged { .. } => {
+                Self::of(&error, error.class()).hint("`evoseal audit verify` says what is wrong with it")
+            }
             error => Self::of(&error, error.class()),
         }
     }
@@ -162,6 +165,9 @@ impl From<evoseal_pipeline::Error> for Failure {
                 "nothing was changed; make the test command of evoseal.toml pass on the present state first",
             ),
             Error::Locked { .. } => Some("wait for it to end, or end it"),
+            Error::Invalid { what, .. } if what.starts_with("iteration ") => {
+                Some("`evoseal log` lists the iterations")
+            }
             Error::Invalid { what, .. } if what == "workspace" => {
                 Some("`evoseal rollback` returns the workspace to the last accepted version")
             }

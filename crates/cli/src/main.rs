@@ -4,10 +4,12 @@
 //! crates, and hands them to each other. It is also the only place that prints, reads the environment, and exits.
 
 mod args;
+mod audit_args;
 mod commands;
 mod detect_args;
 mod failure;
 mod output;
+mod overlay;
 mod ownership;
 mod progress;
 mod project;

@@ -9,12 +9,12 @@ use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterPro
 use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, CheckpointStore};
 use evoseal_metrics::{MetricStore, MetricsSettings, MetricsTracker};
 use evoseal_pipeline::{
-    Cancellation, ConsecutiveFailures, EvolutionPipeline, Journal, Observer, PipelineParts, Proposer,
-    RunState, TimeLimit,
+    Cancellation, EvolutionPipeline, Journal, JournalEntry, LoopRules, Observer, PipelineParts, Proposer,
+    RunState,
 };
 use evoseal_regression::{RegressionDetector, RegressionSettings};
 use evoseal_rollback::{Rollback, RollbackManager};
-use evoseal_safety::{FileAuditLog, SafetyIntegration, SafetySwitches, StandardPolicy};
+use evoseal_safety::{FileAuditLog, FileEvidenceStore, SafetyIntegration, SafetySwitches, StandardPolicy};
 use evoseal_sandbox::{EditScope, EditSize, EnvironmentPolicy, Guard, LinuxSandbox, ProtectedPaths, Sandbox};
 use evoseal_types::{Clock, SystemClock};
 
@@ -99,14 +99,35 @@ impl Project {
         settings.metrics.join(settings.safety.detector(&settings.validation))
     }
 
-    fn audit_path(&self) -> PathBuf {
-        self.state_directory().join("audit.jsonl")
+    /// The log of what was decided and done.
+    pub(crate) fn audit_log(&self) -> FileAuditLog {
+        FileAuditLog::new(self.state_directory().join("audit.jsonl"), Arc::clone(&self.clock))
+    }
+
+    /// Where the evidence of each decision is kept.
+    pub(crate) fn evidence(&self) -> FileEvidenceStore {
+        FileEvidenceStore::new(self.state_directory().join("evidence"))
+    }
+
+    /// What judges measurements.
+    pub(crate) fn detector(&self) -> Result<RegressionDetector> {
+        Ok(RegressionDetector::new(&self.detector_settings())?)
+    }
+
+    /// What decides.
+    pub(crate) fn policy(&self) -> Result<StandardPolicy> {
+        let settings = &self.loaded.settings;
+        Ok(settings.safety.decision_policy(&settings.validation)?)
+    }
+
+    /// The entries of the journal. Nothing is written.
+    pub(crate) fn journal(&self) -> Result<Vec<JournalEntry>> {
+        Ok(Journal::read(&EvolutionPipeline::journal_path(&self.state_directory()))?)
     }
 
     /// What the journal says. Nothing is written.
     pub(crate) fn run_state(&self) -> Result<RunState> {
-        let entries = Journal::read(&EvolutionPipeline::journal_path(&self.state_directory()))?;
-        Ok(RunState::replay(&entries))
+        Ok(RunState::replay(&self.journal()?))
     }
 
     /// Whether there is a store at all: before the first run there is nothing to show.
@@ -160,20 +181,17 @@ impl Project {
         metrics: Arc<dyn MetricStore>,
         rollback: Arc<dyn Rollback>,
     ) -> Result<SafetyIntegration> {
-        let settings = &self.loaded.settings;
-        let detector = RegressionDetector::new(&self.detector_settings())?;
-        let audit = FileAuditLog::new(self.audit_path(), Arc::clone(&self.clock));
-        let policy = StandardPolicy::new(settings.safety.policy(&settings.validation))?;
         let builder = SafetyIntegration::builder(
             checkpoints,
             metrics,
-            Arc::new(detector),
-            Arc::new(audit),
+            Arc::new(self.detector()?),
+            Arc::new(self.audit_log()),
             Arc::clone(&self.clock),
         );
         Ok(builder
-            .switches(SafetySwitches::from(&settings.safety))
-            .policy(Arc::new(policy))
+            .switches(SafetySwitches::from(&self.loaded.settings.safety))
+            .policy(Arc::new(self.policy()?))
+            .evidence(Arc::new(self.evidence()))
             .rollback(rollback)
             .build())
     }
@@ -185,9 +203,15 @@ impl Project {
             evoseal_sandbox::ENVIRONMENT_DEFAULT.iter().copied().chain(extra.iter().map(String::as_str));
         let environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         let environment = EnvironmentPolicy::new(allowed)?.build(&environment);
-        let own = ["rollback", "journal.jsonl", "audit.jsonl", "run.lock", "commands.lock"];
+        let own = ["rollback", "journal.jsonl", "run.lock", "commands.lock"];
         let state = self.state_directory();
-        let mut hidden = vec![self.checkpoint_directory(), self.metrics_path()];
+        let mut hidden = vec![
+            self.checkpoint_directory(),
+            self.metrics_path(),
+            self.evidence().folder().to_owned(),
+            self.audit_log().path().to_owned(),
+            self.audit_log().head_path(),
+        ];
         hidden.extend(own.map(|name| state.join(name)));
         Ok(Launcher::new(sandbox).with_environment(environment).with_hidden(hidden))
     }
@@ -226,12 +250,10 @@ impl Project {
             .observer(observer)
             .cancellation(cancellation)
             .configuration(self.configuration())
-            .stop_condition(Arc::new(ConsecutiveFailures(settings.run.max_consecutive_rejections)));
+            .rules(LoopRules::from(&settings.safety));
+        builder = settings.run.breakers(builder);
         if let Some(ownership) = ownership {
             builder = builder.run_lock(Arc::clone(&ownership.lock));
-        }
-        if let Some(limit) = settings.run.time_limit() {
-            builder = builder.stop_condition(Arc::new(TimeLimit(limit)));
         }
         if let Some(objective) = &settings.objective {
             builder = builder.objective(objective.clone());

@@ -11,12 +11,15 @@ const SIMILARITY_MIN: f64 = 0.6;
 pub(crate) fn explain(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let (line_number, line) = error.span().map_or((1, ""), |span| line_at(text, span.start));
-    let message = error.message();
+    explain_message(&format!("{name}:{line_number}"), line, error.message())
+}
+
+/// The same for what stands elsewhere: a place, what is written there, and the parser's sentence about it.
+pub(crate) fn explain_message(place: &str, line: &str, message: &str) -> Failure {
     let Some((unknown, expected)) = unknown_key(message) else {
-        return Failure::usage(format!("{name}:{line_number}: {message}\n    {}", line.trim()));
+        return Failure::usage(format!("{place}: {message}\n    {}", line.trim()));
     };
-    let failure =
-        Failure::usage(format!("{name}:{line_number}: unknown key `{unknown}`\n    {}", line.trim()));
+    let failure = Failure::usage(format!("{place}: unknown key `{unknown}`\n    {}", line.trim()));
     let nearest = expected
         .iter()
         .map(|known| (strsim::jaro_winkler(unknown, known), *known))

@@ -5,13 +5,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use evoseal_types::Digest;
+use evoseal_types::checked_line;
 
 use crate::journal::JournalEntry;
 use crate::{Error, Result};
-
-/// Hexadecimal digits of a digest at the start of each line.
-const DIGEST_LEN: usize = 64;
 
 /// Where journal entries go. One process at a time writes, under the workspace's run lock.
 ///
@@ -84,7 +81,7 @@ impl Journal {
         serde_json::from_str::<JournalEntry>(&json)
             .map_err(|error| invalid(format!("it cannot be read back: {error}")))?;
         self.check_identity()?;
-        let line = format!("{} {json}\n", Digest::of(json.as_bytes()));
+        let (line, _) = checked_line::encode(&json);
         let written = self
             .file
             .seek(SeekFrom::Start(self.len_bytes))
@@ -117,7 +114,7 @@ impl Journal {
     }
 }
 
-/// All complete lines, and where the last of them ends.
+/// All whole lines, and where the last of them ends.
 fn read_lines(path: &Path, file: &mut File) -> Result<(Vec<JournalEntry>, u64)> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|source| Error::Io {
@@ -125,25 +122,57 @@ fn read_lines(path: &Path, file: &mut File) -> Result<(Vec<JournalEntry>, u64)> 
         path: path.to_owned(),
         source,
     })?;
-    let complete_len = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (lines, whole_len) = checked_line::whole_lines(&bytes);
     let mut entries = Vec::new();
-    for (number, line) in (1_u64..).zip(bytes[..complete_len].split_inclusive(|byte| *byte == b'\n')) {
-        let entry = parse_line(&line[..line.len() - 1]).map_err(|problem| Error::Damaged {
+    for (number, line) in (1_u64..).zip(lines) {
+        let entry = parse_line(line).map_err(|problem| Error::Damaged {
             path: path.to_owned(),
             problem: format!("line {number}: {problem}"),
         })?;
         entries.push(entry);
     }
-    Ok((entries, complete_len as u64))
+    Ok((entries, whole_len as u64))
 }
 
 /// One line without its end.
 fn parse_line(line: &[u8]) -> std::result::Result<JournalEntry, String> {
-    let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
-    let (digest, json) = text.split_at_checked(DIGEST_LEN).ok_or("it is too short")?;
-    let json = json.strip_prefix(' ').ok_or("there is no space after the digest")?;
-    if Digest::of(json.as_bytes()).to_string() != digest {
-        return Err("its digest does not match".to_owned());
-    }
+    let (_, json) = checked_line::decode(line).map_err(|problem| problem.to_string())?;
     serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use evoseal_types::{Digest, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_the_format_page_and_a_torn_end_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let entry = |iterations| JournalEntry::RunStarted {
+            at: Timestamp::default(),
+            iterations,
+            seed: 7,
+            unprotected: Vec::new(),
+        };
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.append(&entry(3)).unwrap();
+        let json = r#"{"phase":"run_started","at":"1970-01-01T00:00:00Z","iterations":3,"seed":7}"#;
+        let first = format!("{} {json}\n", Digest::of(json.as_bytes()));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        journal.append(&entry(4)).unwrap();
+        drop(journal);
+        // Some blocks of the second line never reached storage.
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[first.len() + 10..first.len() + 90].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(Journal::read(&path).unwrap(), [entry(3)]);
+        assert_eq!(Journal::open(&path).unwrap().1, [entry(3)]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        // In the middle that is damage.
+        bytes[10] = 0;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(Journal::open(&path).is_err());
+    }
 }

@@ -17,8 +17,8 @@ use crate::journal_file::Journal;
 use crate::lock::RunLock;
 use crate::observe::describe;
 use crate::result::{IterationResult, RunReport};
-use crate::stop::{LoopProgress, MaxIterations, StopCondition, StopReason};
-use crate::{Cancellation, Error, Evaluator, Proposer, Result};
+use crate::stop::{DiskLimits, LoopProgress, MaxIterations, StopCondition, StopReason};
+use crate::{Cancellation, Error, Evaluator, LoopRules, Proposer, Result};
 
 /// How a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,8 @@ pub struct EvolutionPipeline {
     pub(crate) guards: Vec<Arc<dyn Guard>>,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) cancellation: Cancellation,
+    pub(crate) rules: LoopRules,
+    watches_store: bool,
     observers: Vec<Arc<dyn Observer>>,
     stop_conditions: Vec<Arc<dyn StopCondition>>,
     lock: Option<Arc<RunLock>>,
@@ -150,6 +152,18 @@ impl EvolutionPipelineBuilder {
         self
     }
 
+    /// Sets what follows from decisions and failures that are no verdict on a candidate.
+    pub fn rules(mut self, rules: LoopRules) -> Self {
+        self.pipeline.rules = rules;
+        self
+    }
+
+    /// Ends a run before storage runs out. The checkpoint store is only asked for its size where there is a limit for it.
+    pub fn disk_limits(mut self, limits: DiskLimits) -> Self {
+        self.pipeline.watches_store |= limits.store_bytes_max.is_some();
+        self.stop_condition(Arc::new(limits))
+    }
+
     /// Sets the key and value pairs that each checkpoint records as its configuration.
     pub fn configuration(mut self, configuration: BTreeMap<String, String>) -> Self {
         self.pipeline.configuration = configuration;
@@ -194,6 +208,30 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Takes the lock and reads the journal.
+    pub(crate) async fn open(
+        state_directory: PathBuf,
+        lock: Option<Arc<RunLock>>,
+        options: RunOptions,
+    ) -> Result<Self> {
+        off_thread("opening the journal", move || {
+            std::fs::create_dir_all(&state_directory).map_err(|source| Error::Io {
+                action: "create",
+                path: state_directory.clone(),
+                source,
+            })?;
+            let lock = match lock {
+                Some(lock) => lock,
+                None => Arc::new(RunLock::acquire(&state_directory)?),
+            };
+            let (journal, entries) = Journal::open(&EvolutionPipeline::journal_path(&state_directory))?;
+            let state = RunState::replay(&entries);
+            let journal = Arc::new(Mutex::new(LockedJournal { journal, _lock: lock }));
+            Ok(Self { journal, state, options, unprotected: unprotected_by(&options) })
+        })
+        .await
+    }
+
     /// Makes an entry durable and follows it. The write happens off the asynchronous threads.
     pub(crate) async fn record(&mut self, entry: JournalEntry) -> Result<()> {
         let journal = Arc::clone(&self.journal);
@@ -225,6 +263,8 @@ impl EvolutionPipeline {
                 guards: Vec::new(),
                 configuration: BTreeMap::new(),
                 cancellation: Cancellation::default(),
+                rules: LoopRules::default(),
+                watches_store: false,
                 observers: Vec::new(),
                 stop_conditions: Vec::new(),
                 lock: None,
@@ -307,7 +347,9 @@ impl EvolutionPipeline {
         if !self.recover_workspace(&mut run).await? {
             return Ok(None);
         }
-        if run.state.is_decided() {
+        // An acceptance that has still to be confirmed is the next run's to go on with.
+        let awaits = run.state.in_flight.as_ref().is_some_and(|flight| self.awaits_confirmation(flight));
+        if run.state.is_decided() && !awaits {
             self.complete(&mut run).await?;
         }
         Ok(run.state.incumbent.map(|(version, _)| version))
@@ -315,24 +357,7 @@ impl EvolutionPipeline {
 
     /// Takes the lock and reads the journal.
     async fn open(&self, options: RunOptions) -> Result<Run> {
-        let state_directory = self.parts.state_directory.clone();
-        let lock = self.lock.clone();
-        off_thread("opening the journal", move || {
-            std::fs::create_dir_all(&state_directory).map_err(|source| Error::Io {
-                action: "create",
-                path: state_directory.clone(),
-                source,
-            })?;
-            let lock = match lock {
-                Some(lock) => lock,
-                None => Arc::new(RunLock::acquire(&state_directory)?),
-            };
-            let (journal, entries) = Journal::open(&Self::journal_path(&state_directory))?;
-            let state = RunState::replay(&entries);
-            let journal = Arc::new(Mutex::new(LockedJournal { journal, _lock: lock }));
-            Ok(Run { journal, state, options, unprotected: unprotected_by(&options) })
-        })
-        .await
+        Run::open(self.parts.state_directory.clone(), self.lock.clone(), options).await
     }
 
     /// The run itself.
@@ -365,10 +390,17 @@ impl EvolutionPipeline {
         }
         self.make_guards().await?;
         loop {
+            if let Some(reason) = self.awaits_person(run) {
+                return Ok(reason);
+            }
             let progress = LoopProgress {
                 iterations_done: (run.state.finished.len() - first) as u64,
                 consecutive_failures: run.state.failures_in_a_row,
+                without_improvement: run.state.without_improvement,
+                evaluations: run.state.evaluations,
                 elapsed: self.parts.clock.monotonic().saturating_sub(started),
+                free_bytes: free_bytes(&self.parts.state_directory),
+                store_bytes: self.store_bytes().await,
             };
             if let Some(reason) = self.should_stop(&progress, options.iterations) {
                 return Ok(reason);
@@ -377,6 +409,14 @@ impl EvolutionPipeline {
                 return Ok(reason);
             }
         }
+    }
+
+    /// What the checkpoint store takes up, where somebody wants to know and it can tell.
+    async fn store_bytes(&self) -> Option<u64> {
+        if !self.watches_store {
+            return None;
+        }
+        Some(self.parts.checkpoints.statistics().await.ok()?.total_size_bytes)
     }
 
     /// Makes the guards that have to see the workspace before the first edit.
@@ -412,6 +452,12 @@ impl EvolutionPipeline {
             observer.on_event(&event);
         }
     }
+}
+
+/// What is left for us on the file system of a folder, in bytes.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    found.f_bavail.checked_mul(found.f_frsize)
 }
 
 /// What the switches leave unprotected.

@@ -7,7 +7,10 @@ use std::fs;
 use std::sync::Arc;
 
 use evoseal_checkpoint::{CheckpointStore, RestoreMode};
-use evoseal_pipeline::{ConsecutiveFailures, IterationOutcome, Journal, JournalEntry, RunState, StopReason};
+use evoseal_pipeline::{
+    ConsecutiveFailures, IterationOutcome, Journal, JournalEntry, RunState, StopReason, missing_from_audit,
+};
+use evoseal_safety::{AuditEvent, AuditLog};
 use evoseal_testkit::{Crash, Fault, Step};
 use evoseal_types::Timestamp;
 use support::{Scene, every_kind, iterations};
@@ -35,6 +38,11 @@ async fn a_process_that_is_killed_at_any_step_goes_on_as_if_it_had_not_been() {
     let total = script.len() as u64;
     let (decisions, program, steps) = undisturbed(&script).await;
     assert!(steps.len() > 150, "{}", steps.len());
+    let consequences = {
+        let scene = Scene::new(script.clone());
+        run_to(&scene, total).await;
+        scene.consequences().await
+    };
     for (at, name) in steps.iter().enumerate() {
         let context = format!("killed at step {at} ({name})");
         let scene = Arc::new(Scene::new(script.clone()));
@@ -50,8 +58,10 @@ async fn a_process_that_is_killed_at_any_step_goes_on_as_if_it_had_not_been() {
         assert_eq!(scene.decisions(), decisions, "{context}");
         assert_eq!(scene.program(), program, "{context}");
         scene.assert_at_incumbent(&context);
+        scene.assert_audited(&context).await;
+        assert_eq!(scene.consequences().await, consequences, "{context}");
         let evaluated = scene.evaluator.calls();
-        assert!(evaluated.len() <= 11, "{context}: more than one evaluation was repeated: {evaluated:?}");
+        assert!(evaluated.len() <= 13, "{context}: more than one evaluation was repeated: {evaluated:?}");
         let proposed = scene.proposer.calls();
         assert!(proposed.len() <= 13, "{context}: more than one proposal was repeated: {proposed:?}");
     }
@@ -78,6 +88,7 @@ async fn an_error_at_any_step_leaves_a_workspace_that_the_next_run_puts_in_order
             assert_eq!(failed, 1, "{context}: {found:?}");
         }
         scene.assert_at_incumbent(&context);
+        scene.assert_audited(&context).await;
         assert!([program.as_str(), "time=90", "time=100"].contains(&scene.program().as_str()), "{context}");
     }
 }
@@ -123,6 +134,33 @@ async fn recovery_depends_on_the_journal_alone_wherever_it_was_cut() {
         assert_eq!(scene.program(), program, "{context}");
         scene.assert_at_incumbent(&context);
     }
+}
+
+#[tokio::test]
+async fn whatever_the_journal_speaks_of_is_missed_when_it_is_taken_out_of_the_audit_log() {
+    let script = every_kind();
+    let scene = Scene::new(script.clone());
+    run_to(&scene, script.len() as u64).await;
+    let (journal, records) = (scene.journal(), scene.audit.records().await.unwrap());
+    assert_eq!(missing_from_audit(&journal, &records), []);
+    let mut missed = 0;
+    for place in 0..records.len() {
+        let mut left = records.clone();
+        let taken = left.remove(place).what;
+        let expected = match &taken {
+            AuditEvent::Proposed(_)
+            | AuditEvent::Decided { .. }
+            | AuditEvent::Accepted { .. }
+            | AuditEvent::RolledBack { .. } => true,
+            // The version to start from is captured a first time before the journal can speak of it.
+            AuditEvent::CheckpointCreated { .. } => place > 0,
+            _ => false,
+        };
+        let missing = missing_from_audit(&journal, &left);
+        assert_eq!(missing.len(), usize::from(expected), "record {}: {taken:?}: {missing:?}", place + 1);
+        missed += missing.len();
+    }
+    assert!(missed > 40, "{missed}");
 }
 
 #[tokio::test]

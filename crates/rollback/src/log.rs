@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use evoseal_types::Digest;
+use evoseal_types::checked_line::{self, is_torn};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -121,7 +121,7 @@ impl Log {
                 return Err(self.damaged(start, number, &problem));
             }
             previous = Some(sequence);
-            let value = serde_json::from_slice(json)
+            let value = serde_json::from_str(json)
                 .map_err(|error| self.damaged(start, number, &format!("it cannot be read: {error}")))?;
             if each(value).is_break() {
                 return Ok(());
@@ -192,28 +192,15 @@ impl Log {
 /// A line: checksum, sequence number, JSON. The checksum covers what follows it.
 fn line(sequence: u64, value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("records hold no maps with keys that are not text");
-    let body = format!("{sequence} {json}");
-    format!("{} {body}\n", Digest::of(body.as_bytes()))
+    checked_line::encode(&format!("{sequence} {json}")).0
 }
 
 /// The sequence number and the JSON of a line without its end, or what is wrong with it.
-fn parse(text: &[u8]) -> Result<(u64, &[u8]), String> {
-    let fail = |problem: &str| problem.to_owned();
-    let (checksum, body) = text.split_at_checked(65).ok_or_else(|| fail("there is no checksum"))?;
-    let checksum = std::str::from_utf8(checksum).ok().and_then(|text| text.strip_suffix(' '));
-    let checksum: Option<Digest> = checksum.and_then(|text| text.parse().ok());
-    if checksum.ok_or_else(|| fail("there is no checksum"))? != Digest::of(body) {
-        return Err(fail("the checksum does not fit the text"));
-    }
-    let space = body.iter().position(|byte| *byte == b' ').ok_or_else(|| fail("there is no number"))?;
-    let sequence = std::str::from_utf8(&body[..space]).ok().and_then(|text| text.parse().ok());
-    Ok((sequence.ok_or_else(|| fail("there is no number"))?, &body[space + 1..]))
-}
-
-/// Whether a line with a wrong checksum is one whose blocks did not all reach storage: file systems show such blocks as
-/// zeros, which JSON never holds. Any other wrong line was changed after it was written.
-fn is_torn(text: &[u8]) -> bool {
-    text.contains(&0)
+fn parse(text: &[u8]) -> Result<(u64, &str), String> {
+    let (_, body) = checked_line::decode(text).map_err(|problem| problem.to_string())?;
+    let (sequence, json) = body.split_once(' ').ok_or("there is no number")?;
+    let sequence = sequence.parse().map_err(|_| "there is no number".to_owned())?;
+    Ok((sequence, json))
 }
 
 fn at_end(reader: &mut impl BufRead) -> io::Result<bool> {
@@ -273,6 +260,16 @@ mod tests {
         assert_eq!(log.end().unwrap().sequence, 3);
         let values = all(&log).unwrap();
         assert_eq!((values[0].as_str(), values[1].len(), values[2].as_str()), ("one", 100_000, "three\n"));
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_format_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path());
+        log.append(|_| "one").unwrap();
+        let checksum = evoseal_types::Digest::of(b"1 \"one\"");
+        let expected = format!("test-log 1\n{checksum} 1 \"one\"\n");
+        assert_eq!(std::fs::read_to_string(&log.path).unwrap(), expected);
     }
 
     #[test]

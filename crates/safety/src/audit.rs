@@ -4,15 +4,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use evoseal_rollback::Initiator;
 use evoseal_types::{CheckpointId, Clock, Digest, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
+use crate::audit_chain::AuditHead;
 use crate::{Decision, Error, Result};
 
 /// Something worth remembering for ever.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum AuditEvent {
+    /// Somebody proposed a change of the accepted version.
+    Proposed(ProposalRecord),
     /// A version was captured.
     CheckpointCreated {
         /// The version.
@@ -20,13 +24,20 @@ pub enum AuditEvent {
         /// Its checkpoint.
         checkpoint: CheckpointId,
     },
+    /// The evidence on a version is complete, and about to be decided on.
+    Observed {
+        /// The version.
+        version_id: VersionId,
+        /// The digest of the evidence as JSON: its name in an [`EvidenceStore`](crate::EvidenceStore).
+        evidence: Digest,
+    },
     /// A version was judged.
     Decided {
         /// The version.
         version_id: VersionId,
         /// The version that it was compared with.
         current_version_id: Option<VersionId>,
-        /// The digest of the evidence as JSON, so that a stored copy of it can be checked.
+        /// The digest of the evidence as JSON, so that the decision can be made again.
         evidence: Digest,
         /// What was decided, and why.
         decision: Decision,
@@ -38,14 +49,38 @@ pub enum AuditEvent {
         /// Its checkpoint, if it has one.
         checkpoint: Option<CheckpointId>,
     },
+    /// A candidate that the evidence did not decide is kept for a person to look at.
+    Held {
+        /// The version.
+        version_id: VersionId,
+        /// Its checkpoint.
+        checkpoint: CheckpointId,
+    },
     /// The workspace went back to an earlier version.
     RolledBack {
-        /// The version that was left.
-        from: VersionId,
+        /// The version that was left; `None` where a person or a recovery moved the workspace, whatever it held.
+        from: Option<VersionId>,
         /// The checkpoint that the workspace now equals.
         to: CheckpointId,
         /// Why.
         reason: String,
+        /// Who wanted it.
+        #[serde(default = "by_the_loop")]
+        initiator: Initiator,
+        /// The number of its record in the history of rollbacks, which has the details.
+        #[serde(default)]
+        rollback: Option<u64>,
+    },
+    /// No target of a rollback could be restored; the workspace was left as it was.
+    RollbackFailed {
+        /// Why it was wanted.
+        reason: String,
+        /// What went wrong.
+        error: String,
+        /// Who wanted it.
+        initiator: Initiator,
+        /// The number of its record in the history of rollbacks.
+        rollback: u64,
     },
     /// A version was given a name under which later ones are compared with it.
     BaselineSet {
@@ -66,12 +101,34 @@ pub enum AuditEvent {
         person: String,
         /// Why.
         reason: String,
+        /// When they decided; the record is written when it is carried out.
+        at: Timestamp,
     },
     /// Old checkpoints were deleted.
     CleanedUp {
         /// Which.
         checkpoints: Vec<CheckpointId>,
     },
+}
+
+/// A proposal, as the audit log remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalRecord {
+    /// The version that it will be, if it is captured.
+    pub version_id: VersionId,
+    /// The accepted version that it changes.
+    pub current_version_id: VersionId,
+    /// When the attempt began. It tells proposals apart that bear the same version because the first was given up.
+    pub began_at: Timestamp,
+    /// What the proposer said that it changed, or why it failed.
+    pub change: String,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+/// Whose rollbacks the log held before it said so.
+fn by_the_loop() -> Initiator {
+    Initiator::Automatic
 }
 
 /// One link of the chain.
@@ -168,7 +225,7 @@ forward_audit_log!(Box);
 #[derive(Debug)]
 pub struct MemoryAuditLog {
     clock: Arc<dyn Clock>,
-    records: Mutex<(Vec<AuditRecord>, Option<Digest>)>,
+    records: Mutex<(Vec<AuditRecord>, AuditHead)>,
 }
 
 impl MemoryAuditLog {
@@ -182,9 +239,9 @@ impl MemoryAuditLog {
 impl AuditLog for MemoryAuditLog {
     async fn append(&self, what: AuditEvent) -> Result<AuditRecord> {
         let mut state = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        let (records, last) = &mut *state;
-        let record = next_record(records.len() as u64, *last, self.clock.now(), what);
-        *last = Some(record.encode()?.1);
+        let (records, head) = &mut *state;
+        let record = next_record(*head, self.clock.now(), what);
+        *head = AuditHead { count: record.sequence, digest: record.encode()?.1 };
         records.push(record.clone());
         Ok(record)
     }
@@ -204,13 +261,7 @@ pub(crate) fn after(records: &[AuditRecord], sequence: u64) -> &[AuditRecord] {
     &records[usize::try_from(sequence).map_or(records.len(), |skipped| skipped.min(records.len()))..]
 }
 
-/// The record that follows one with the number `sequence` (0 if there is none) and the digest `previous`.
-pub(crate) fn next_record(
-    sequence: u64,
-    previous: Option<Digest>,
-    timestamp: Timestamp,
-    what: AuditEvent,
-) -> AuditRecord {
-    let previous = previous.unwrap_or_else(|| Digest::of(b""));
-    AuditRecord { sequence: sequence + 1, timestamp, previous, what }
+/// The record that follows a log that ends at `head`.
+pub(crate) fn next_record(head: AuditHead, timestamp: Timestamp, what: AuditEvent) -> AuditRecord {
+    AuditRecord { sequence: head.count + 1, timestamp, previous: head.digest, what }
 }

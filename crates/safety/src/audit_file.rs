@@ -7,19 +7,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use evoseal_types::{Clock, Digest};
+use evoseal_types::{Clock, checked_line};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::audit::{AuditEvent, AuditLog, AuditRecord, after, next_record};
+use crate::audit_chain::{self, AuditDamage, AuditHead};
+use crate::audit_verify::{AuditVerification, RememberedHead};
 use crate::{Error, Result};
 
-/// Hexadecimal digits of a digest at the start of each line.
-const DIGEST_LEN: usize = 64;
+/// The longest note of where a log ends: a number, a space, a digest, a line feed.
+const NOTE_LEN_MAX: u64 = 20 + 1 + 64 + 1;
 
 /// An audit log in a file: one record per line, `<digest> <json>`, the digest being that of the JSON bytes.
 ///
 /// Several processes may append at once: each append holds the file's lock. A last line that is not complete was never
 /// acknowledged; it is dropped by the next append and passed over when reading.
+///
+/// Beside the log stands where it ends (`audit.head` beside `audit.jsonl`), so that records that were cut off its end are
+/// noticed by every later process too. It may lag behind after a crash, and never leads.
 ///
 /// The first use reads and checks the whole file. From then on the log keeps what it has checked. As long as the file's
 /// identity, size and times are as this log left them, nothing is read again; when they differ, the checked bytes are
@@ -36,8 +41,7 @@ pub struct FileAuditLog {
 #[derive(Debug, Default)]
 struct Checked {
     records: Vec<AuditRecord>,
-    /// Digest of the last line's JSON; of no bytes if there is none.
-    last: Option<Digest>,
+    head: AuditHead,
     /// Where the last complete line ends.
     len_bytes: u64,
     /// Over the bytes of all complete lines.
@@ -94,35 +98,124 @@ impl FileAuditLog {
             .map_err(self.io("open"))?;
         flock(&file, FlockOperation::LockExclusive).map_err(|error| self.io("lock")(error.into()))?;
         self.catch_up(&mut file, &mut checked)?;
-        let record = next_record(checked.records.len() as u64, checked.last, self.clock.now(), what);
-        let (json, digest) = record.encode()?;
-        let line = format!("{digest} {json}\n");
+        let record = next_record(checked.head, self.clock.now(), what);
+        let (line, digest) = checked_line::encode(&record.encode()?.0);
         // Until the line is durable, what is known about the file is not.
         checked.stamp = None;
-        file.set_len(checked.len_bytes).map_err(self.io("shorten"))?;
-        file.seek(SeekFrom::Start(checked.len_bytes)).map_err(self.io("seek in"))?;
-        file.write_all(line.as_bytes()).map_err(self.io("append to"))?;
-        file.sync_data().map_err(self.io("sync"))?;
-        if checked.records.is_empty()
-            && let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty())
-        {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(self.io("sync the folder of"))?;
+        if let Err(error) = self.write_line(&mut file, checked.len_bytes, &line) {
+            // After a failed sync nobody knows what reached storage, and a later one would not tell. Cut off, the line is
+            // written anew by the next append; where even that fails, the next append finds it whole or torn.
+            let _ = file.set_len(checked.len_bytes);
+            return Err(error);
         }
-        checked.push(record.clone(), digest, line.as_bytes());
+        checked.push(record.clone(), AuditHead { count: record.sequence, digest }, line.as_bytes());
+        self.write_head(checked.head);
         checked.stamp = Some(Stamp::of(&file).map_err(self.io("look at"))?);
         Ok(record)
     }
 
-    fn records_blocking(&self, sequence: u64) -> Result<Vec<AuditRecord>> {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = match File::open(self.path.as_ref()) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && checked.records.is_empty() => {
-                return Ok(Vec::new());
+    /// Makes a line durable where the log ends.
+    fn write_line(&self, file: &mut File, len_bytes: u64, line: &str) -> Result<()> {
+        file.set_len(len_bytes).map_err(self.io("shorten"))?;
+        file.seek(SeekFrom::Start(len_bytes)).map_err(self.io("seek in"))?;
+        file.write_all(line.as_bytes()).map_err(self.io("append to"))?;
+        file.sync_data().map_err(self.io("sync"))?;
+        if len_bytes == 0
+            && let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty())
+        {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(self.io("sync the folder of"))?;
+        }
+        Ok(())
+    }
+
+    /// The file beside the log that says where it ends.
+    pub fn head_path(&self) -> PathBuf {
+        self.path.with_extension("head")
+    }
+
+    /// Notes where the log ends, by rename and without a sync: an older note that survives a crash is as true as a new one.
+    /// So is one that could not be written, and the record is durable by now, which is what the caller must hear.
+    fn write_head(&self, head: AuditHead) {
+        let (path, aside) = (self.head_path(), self.path.with_extension("head.tmp"));
+        let _ = std::fs::write(&aside, format!("{head}\n")).and_then(|()| std::fs::rename(&aside, &path));
+    }
+
+    /// Where the log ended when it was noted last; `None` if nothing was noted, or a crash left the note without content.
+    fn noted_head(&self) -> Result<Option<AuditHead>> {
+        let path = self.head_path();
+        let mut bytes = Vec::new();
+        // A note that is longer than any is none, however long it is.
+        match File::open(&path).and_then(|file| file.take(NOTE_LEN_MAX + 1).read_to_end(&mut bytes)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::AuditIo { action: "read the end of", path, source }),
+        }
+        if bytes.len() as u64 <= NOTE_LEN_MAX && bytes.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let text = std::str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));
+        let (count, digest) = text.and_then(|text| text.split_once(' ')).unwrap_or_default();
+        if let (Ok(count), Ok(digest)) = (count.parse(), digest.parse()) {
+            let head = AuditHead { count, digest };
+            if Some(head.to_string().as_str()) == text {
+                return Ok(Some(head));
             }
-            Err(error) => return Err(self.io("open")(error)),
+        }
+        let problem = "it is not a number and a digest, with which the log ends".to_owned();
+        Err(Error::AuditDamaged { path, sequence: 1, problem })
+    }
+
+    /// Checks the whole log, without keeping or trusting anything that was checked before: its chain, where it ended last,
+    /// and what the caller remembers. A log that is damaged is no error here, but what the report says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuditIo`] if it cannot be read.
+    pub async fn verify(&self, remembered: RememberedHead) -> Result<AuditVerification> {
+        let log = self.clone();
+        off_thread("reading the audit log", move || log.verify_blocking(remembered)).await
+    }
+
+    fn verify_blocking(&self, remembered: RememberedHead) -> Result<AuditVerification> {
+        let mut bytes = Vec::new();
+        let file = self.open_shared()?;
+        if let Some(mut file) = file.as_ref() {
+            file.read_to_end(&mut bytes).map_err(self.io("read"))?;
+        }
+        let noted = self.noted_head();
+        // What a person remembers speaks first: it says more than a note that stands beside the log.
+        let known = [Some(remembered), noted.as_ref().ok().and_then(|noted| noted.map(Into::into))];
+        let mut report = AuditVerification::of(&bytes, &known.into_iter().flatten().collect::<Vec<_>>());
+        match noted {
+            Err(Error::AuditDamaged { path, sequence, problem }) if report.damage.is_none() => {
+                let problem = format!("{}: {problem}", path.display());
+                report.damage = Some(AuditDamage { record: sequence, problem });
+            }
+            Err(Error::AuditDamaged { .. }) | Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(report)
+    }
+
+    /// The file, locked against writers; `None` if there is none.
+    fn open_shared(&self) -> Result<Option<File>> {
+        let file = match File::open(self.path.as_ref()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(self.io("open"))?,
         };
         flock(&file, FlockOperation::LockShared).map_err(|error| self.io("lock")(error.into()))?;
+        Ok(Some(file))
+    }
+
+    fn records_blocking(&self, sequence: u64) -> Result<Vec<AuditRecord>> {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut file) = self.open_shared()? else {
+            let known = if checked.records.is_empty() { self.noted_head()? } else { Some(checked.head) };
+            return match known.filter(|head| head.count > 0) {
+                Some(_) => Err(self.damaged(1, "the log was removed")),
+                None => Ok(Vec::new()),
+            };
+        };
         self.catch_up(&mut file, &mut checked)?;
         Ok(after(&checked.records, sequence).to_vec())
     }
@@ -138,70 +231,49 @@ impl FileAuditLog {
         file.read_to_end(&mut bytes).map_err(self.io("read"))?;
         let known = usize::try_from(checked.len_bytes).unwrap_or(usize::MAX);
         let same = bytes.get(..known).is_some_and(|prefix| blake3::hash(prefix) == checked.hasher.finalize());
-        if same {
-            for (record, digest, line) in
-                self.read_lines(&bytes[known..], checked.records.len(), checked.last)?
-            {
-                checked.push(record, digest, line);
-            }
-            checked.stamp = Some(stamp);
-            return Ok(());
+        if !same {
+            // Something that was checked has changed. Reading from the beginning finds the record, unless the whole was replaced.
+            let damage = audit_chain::read(&bytes, AuditHead::default()).damage;
+            let replaced = || AuditDamage {
+                record: checked.head.count,
+                problem: "the log was cut, removed or replaced while it was in use".to_owned(),
+            };
+            return Err(self.as_error(damage.unwrap_or_else(replaced)));
         }
-        // Something that was checked has changed. Reading from the beginning finds the record, unless the whole was replaced.
-        self.read_lines(&bytes, 0, None)?;
-        Err(self.damaged(
-            checked.records.len() as u64,
-            "the log was cut, removed or replaced while it was in use",
-        ))
+        let chain = audit_chain::read(&bytes[known..], checked.head);
+        if let Some(damage) = chain.damage {
+            return Err(self.as_error(damage));
+        }
+        let end = chain.links.last().map_or(checked.head, |(_, head, _)| *head);
+        let noted = self.noted_head()?.unwrap_or_default();
+        if noted.count > end.count {
+            let problem = format!("the log was cut: it had {} records and has {}", noted.count, end.count);
+            return Err(self.damaged(end.count + 1, problem));
+        }
+        let ends = std::iter::once(checked.head).chain(chain.links.iter().map(|(_, head, _)| *head));
+        if ends.into_iter().any(|head| head.count == noted.count && head.digest != noted.digest) {
+            return Err(self.damaged(noted.count, "the log was rewritten: it ended with another record once"));
+        }
+        for (record, head, line) in chain.links {
+            checked.push(record, head, line);
+        }
+        checked.stamp = Some(stamp);
+        Ok(())
     }
 
-    /// Checks complete lines that follow `known` others, of which the last has the digest `last`.
-    fn read_lines<'a>(
-        &self,
-        bytes: &'a [u8],
-        known: usize,
-        last: Option<Digest>,
-    ) -> Result<Vec<(AuditRecord, Digest, &'a [u8])>> {
-        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let mut previous = last.unwrap_or_else(|| Digest::of(b""));
-        let mut read = Vec::new();
-        let lines = bytes[..complete].split_inclusive(|byte| *byte == b'\n');
-        for (number, line) in (known as u64 + 1..).zip(lines) {
-            let (record, digest) =
-                parse_line(&line[..line.len() - 1]).map_err(|problem| self.damaged(number, problem))?;
-            if record.sequence != number {
-                return Err(self.damaged(number, format!("its number is {}", record.sequence)));
-            }
-            if record.previous != previous {
-                return Err(self.damaged(number, "it does not follow the record before it"));
-            }
-            previous = digest;
-            read.push((record, digest, line));
-        }
-        Ok(read)
+    fn as_error(&self, damage: AuditDamage) -> Error {
+        self.damaged(damage.record, damage.problem)
     }
 }
 
 impl Checked {
-    /// Adds a checked record and the bytes of its line.
-    fn push(&mut self, record: AuditRecord, digest: Digest, line: &[u8]) {
+    /// Adds a checked record, where the log ends with it, and the bytes of its line.
+    fn push(&mut self, record: AuditRecord, head: AuditHead, line: &[u8]) {
         self.records.push(record);
-        self.last = Some(digest);
+        self.head = head;
         self.len_bytes += line.len() as u64;
         self.hasher.update(line);
     }
-}
-
-/// One line without its end, checked against its own digest.
-fn parse_line(line: &[u8]) -> std::result::Result<(AuditRecord, Digest), String> {
-    let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
-    let (digest, json) = text.split_at_checked(DIGEST_LEN).ok_or("it is too short")?;
-    let json = json.strip_prefix(' ').ok_or("there is no space after the digest")?;
-    let digest: Digest = digest.parse().map_err(|error: evoseal_types::Error| error.to_string())?;
-    if Digest::of(json.as_bytes()) != digest || digest.to_string() != text[..DIGEST_LEN] {
-        return Err("its digest does not match".to_owned());
-    }
-    serde_json::from_str(json).map(|record| (record, digest)).map_err(|error| error.to_string())
 }
 
 #[async_trait]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use evoseal_types::ErrorClass;
+use evoseal_types::{Digest, ErrorClass};
 
 /// An operation of the safety layer that failed. To whoever asks whether a version is safe, an error means no.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,31 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Evidence cannot be read or written.
+    #[error("cannot {action} the evidence {path:?}")]
+    EvidenceIo {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No evidence of this digest is kept.
+    #[error("the evidence {digest} is missing")]
+    EvidenceMissing {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// Evidence was changed after it was kept.
+    #[error("the evidence {digest} is damaged: {problem}")]
+    EvidenceDamaged {
+        /// Its digest.
+        digest: Digest,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A checkpoint operation failed.
     #[error("the checkpoint store failed")]
     Checkpoint(#[from] evoseal_checkpoint::Error),
@@ -59,8 +84,10 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Invalid { .. } => ErrorClass::Invalid,
-            Self::AuditIo { source, .. } => ErrorClass::of_io(source),
-            Self::AuditDamaged { .. } => ErrorClass::Corrupt,
+            Self::AuditIo { source, .. } | Self::EvidenceIo { source, .. } => ErrorClass::of_io(source),
+            Self::AuditDamaged { .. } | Self::EvidenceMissing { .. } | Self::EvidenceDamaged { .. } => {
+                ErrorClass::Corrupt
+            }
             Self::Checkpoint(error) => error.class(),
             Self::Rollback(error) => error.class(),
             Self::Metrics(error) => error.class(),

@@ -9,21 +9,28 @@ use evoseal_checkpoint::{
     RetentionPolicy, Source, surplus,
 };
 use evoseal_metrics::MetricStore;
-use evoseal_regression::{Assessment, Detector};
+use evoseal_regression::{Detector, Measurements};
 use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackReport, RollbackRequest, Target};
-use evoseal_types::{CheckpointId, Clock, Digest, ErrorClass, MetricName, TestStatus, VersionId};
+use evoseal_types::{CheckpointId, Clock, ErrorClass, MetricName, TestStatus, VersionId};
 use tokio::sync::MutexGuard;
 
-use crate::audit::{AuditEvent, AuditLog};
+use crate::audit::{AuditEvent, AuditLog, ProposalRecord};
+use crate::audit_file::off_thread;
 use crate::decision::{DecisionPolicy, Outcome};
 use crate::evidence::{Evidence, Judgement, ValidationRequest};
+use crate::evidence_store::EvidenceStore;
 use crate::gate::{
     CheckpointStatus, CleanupReport, RegressionStatus, RollbackStatus, SafetyGate, SafetyStatus,
     SafetyValidation, Settlement, SettlementReport, VersionRef,
 };
+use crate::person::PersonsOrder;
 use crate::recorded::Recorded;
+use crate::rejudge::assess;
 use crate::remembered::Remembered;
 use crate::{Error, Result, SafetySwitches, StandardPolicy};
+
+/// How many held candidates a clean-up leaves alone, the newest ones: a run that decides little must not fill the disk.
+const HELD_MAX: usize = 20;
 
 /// Coordinates the checkpoint store, the metric store, the detector, the policy, the audit log and, where there is a
 /// workspace, the rollback (the published name for this part).
@@ -31,11 +38,12 @@ use crate::{Error, Result, SafetySwitches, StandardPolicy};
 pub struct SafetyIntegration {
     switches: SafetySwitches,
     checkpoints: Arc<dyn CheckpointStore>,
-    recorded: Recorded,
+    pub(crate) recorded: Recorded,
     detector: Arc<dyn Detector>,
-    rollback: Option<Arc<dyn Rollback>>,
+    pub(crate) rollback: Option<Arc<dyn Rollback>>,
     policy: Arc<dyn DecisionPolicy>,
-    audit: Arc<dyn AuditLog>,
+    pub(crate) audit: Arc<dyn AuditLog>,
+    evidence: Option<Arc<dyn EvidenceStore>>,
     clock: Arc<dyn Clock>,
     remembered: tokio::sync::Mutex<Remembered>,
 }
@@ -66,6 +74,13 @@ impl SafetyIntegrationBuilder {
         self
     }
 
+    /// Sets where the evidence of each decision is kept. Without it the audit log bears the digest of the evidence alone,
+    /// and no decision can be made again.
+    pub fn evidence(mut self, evidence: Arc<dyn EvidenceStore>) -> Self {
+        self.integration.evidence = Some(evidence);
+        self
+    }
+
     /// Finishes.
     pub fn build(self) -> SafetyIntegration {
         self.integration
@@ -90,6 +105,7 @@ impl SafetyIntegration {
                 rollback: None,
                 policy: Arc::new(StandardPolicy::default()),
                 audit,
+                evidence: None,
                 clock,
                 remembered: tokio::sync::Mutex::default(),
             },
@@ -123,14 +139,14 @@ impl SafetyIntegration {
     }
 
     /// What the audit log says by now.
-    async fn remembered(&self) -> Result<MutexGuard<'_, Remembered>> {
+    pub(crate) async fn remembered(&self) -> Result<MutexGuard<'_, Remembered>> {
         let mut remembered = self.remembered.lock().await;
         remembered.catch_up(self.audit.as_ref()).await?;
         Ok(remembered)
     }
 
     /// Adds an event unless the log has it: what is repeated after a crash stands there once.
-    async fn log_once(&self, event: AuditEvent) -> Result<()> {
+    pub(crate) async fn log_once(&self, event: AuditEvent) -> Result<()> {
         let known = self.remembered().await?.knows(&event)?;
         if !known {
             self.audit.append(event).await?;
@@ -138,29 +154,24 @@ impl SafetyIntegration {
         Ok(())
     }
 
-    /// Asks the detector, unless harder evidence makes the question pointless.
-    async fn judge(&self, request: &ValidationRequest) -> Result<Judgement> {
+    /// Asks the detector, unless harder evidence makes the question pointless. What it was given, and what it said.
+    async fn judge(&self, request: &ValidationRequest) -> Result<(Option<Measurements>, Judgement)> {
         let observations = &request.observations;
         let hard = !observations.violations.is_empty()
             || !observations.faults.is_empty()
-            || observations.test_results.iter().any(|report| report.status != TestStatus::Pass);
+            || observations.test_results.iter().any(|report| !observations.passes(report));
         let nothing_measured = observations.metrics.is_empty() && observations.incumbent_metrics.is_empty();
         if hard || nothing_measured || request.current_version_id.is_none() {
-            return Ok(Judgement::NotAsked);
+            return Ok((None, Judgement::NotAsked));
         }
         let baselines = self.baselines().await?;
         let measurements = self.recorded.measurements(request, &baselines).await?;
         let detector = Arc::clone(&self.detector);
-        match tokio::task::spawn_blocking(move || detector.assess(&measurements)).await {
-            Ok(Ok(assessment)) if is_storable(&assessment) => Ok(Judgement::Assessed(assessment)),
-            Ok(Ok(_)) => {
-                Ok(Judgement::Failed("a finding holds a number that cannot be written down".to_owned()))
-            }
-            Ok(Err(error)) => Ok(Judgement::Failed(error.to_string())),
-            // The same measurements would bring it down again: that must decide, not end every run that meets them.
-            Err(error) if error.is_panic() => Ok(Judgement::Failed("it panicked".to_owned())),
-            Err(_) => Err(Error::Interrupted { action: "regression detection" }),
-        }
+        let asked = move || {
+            let judgement = assess(&*detector, &measurements);
+            Ok((Some(measurements), judgement))
+        };
+        off_thread("regression detection", asked).await
     }
 
     /// Records what was measured. `Some` with the reason if the store refuses it as contradictory, which speaks against
@@ -176,6 +187,7 @@ impl SafetyIntegration {
     /// Makes the new version the incumbent.
     async fn accept(&self, settlement: &Settlement) -> Result<SettlementReport> {
         let VersionRef { version_id, checkpoint } = &settlement.new;
+        self.record_rollbacks().await?;
         self.recorded.store.set_accepted(version_id, true).await?;
         if let (Some(rollback), Some(checkpoint)) = (&self.rollback, checkpoint) {
             rollback.mark_known_good(*checkpoint).await?;
@@ -188,9 +200,13 @@ impl SafetyIntegration {
 
     /// Keeps the accepted version, and returns the workspace to it.
     async fn refuse(&self, settlement: &Settlement) -> Result<SettlementReport> {
-        let VersionRef { version_id, .. } = &settlement.new;
+        let VersionRef { version_id, checkpoint } = &settlement.new;
         let mut report =
             SettlementReport { version_accepted: false, rollback: None, actions_taken: Vec::new() };
+        if let (Outcome::Inconclusive, Some(checkpoint)) = (settlement.decision.outcome, *checkpoint) {
+            self.log_once(AuditEvent::Held { version_id: version_id.clone(), checkpoint }).await?;
+            report.actions_taken.push(format!("holding {version_id} as {}", checkpoint.short()));
+        }
         let target = settlement.current.as_ref().and_then(|current| current.checkpoint);
         let (rollback, target) = match (settlement.auto_rollback, &self.rollback, target) {
             (true, Some(rollback), Some(target)) => (rollback, target),
@@ -221,9 +237,11 @@ impl SafetyIntegration {
             reason: settlement.decision.decided_by.to_string(),
             initiator: Initiator::Automatic,
         };
-        let rolled_back = rollback.roll_back(request).await?;
-        let event = AuditEvent::RolledBack { from: version_id.clone(), to: rolled_back.restored, reason };
-        self.audit.append(event).await?;
+        let rolled_back = rollback.roll_back(request).await;
+        // Also a rollback that failed has its record. Its own error says more than one of the log.
+        let recorded = self.record_rollbacks_after(version_id, &reason).await;
+        let rolled_back = rolled_back?;
+        recorded?;
         report
             .actions_taken
             .push(format!("refused {version_id} and rolled back to {}", rolled_back.version_id));
@@ -231,32 +249,7 @@ impl SafetyIntegration {
         Ok(report)
     }
 
-    /// The report of this very rollback if the log has it and the workspace still is where it led: a settlement that is
-    /// repeated must not count it twice.
-    async fn rolled_back_already(
-        &self,
-        rollback: &dyn Rollback,
-        from: &VersionId,
-        reason: &str,
-        requested: CheckpointId,
-    ) -> Result<Option<RollbackReport>> {
-        let known = self.remembered().await?.rolled_back.get(from).cloned();
-        let Some((_, restored)) = known.filter(|(known, _)| known == reason) else { return Ok(None) };
-        let Ok((checkpoint, plan)) = rollback.preview(&Target::Checkpoint(restored)).await else {
-            return Ok(None);
-        };
-        Ok(plan.changes.is_empty().then(|| RollbackReport {
-            requested,
-            restored,
-            version_id: checkpoint.details.version_id,
-            saved: None,
-            changes: Vec::new(),
-            tree: plan.tree,
-            attempts: vec![Attempt { checkpoint: restored, error: None }],
-        }))
-    }
-
-    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, baselines, the parents of all of these, and
+    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, the newest held ones, baselines, the parents of all of these, and
     /// the newest, which may be a candidate that is being judged right now.
     async fn protected(
         &self,
@@ -267,7 +260,8 @@ impl SafetyIntegration {
         {
             let remembered = self.remembered().await?;
             protected.extend(remembered.baselines.values().map(|(_, checkpoint)| *checkpoint));
-            protected.extend(&remembered.accepted);
+            protected.extend(remembered.accepted.keys());
+            protected.extend(remembered.held.iter().rev().take(HELD_MAX).map(|(_, checkpoint)| *checkpoint));
         }
         if let Some(rollback) = &self.rollback {
             protected.extend(rollback.known_good().await?);
@@ -365,10 +359,22 @@ impl SafetyIntegration {
     }
 }
 
-/// Whether an assessment can be read back once it is written: JSON has no infinities, and a journal that holds one could
-/// not be read any more.
-fn is_storable(assessment: &Assessment) -> bool {
-    serde_json::to_vec(assessment).is_ok_and(|json| serde_json::from_slice::<Assessment>(&json).is_ok())
+/// The report of a rollback to `restored` that changes nothing, if the workspace is there already.
+pub(crate) async fn already_there(
+    rollback: &dyn Rollback,
+    requested: CheckpointId,
+    restored: CheckpointId,
+) -> Option<RollbackReport> {
+    let (checkpoint, plan) = rollback.preview(&Target::Checkpoint(restored)).await.ok()?;
+    plan.changes.is_empty().then(|| RollbackReport {
+        requested,
+        restored,
+        version_id: checkpoint.details.version_id,
+        saved: None,
+        changes: Vec::new(),
+        tree: plan.tree,
+        attempts: vec![Attempt { checkpoint: restored, error: None }],
+    })
 }
 
 #[async_trait]
@@ -387,19 +393,32 @@ impl SafetyGate for SafetyIntegration {
         Ok(handle)
     }
 
+    async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()> {
+        self.log_once(AuditEvent::Proposed(proposal.clone())).await
+    }
+
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {
-        let judgement = match self.refused_measurements(request).await? {
-            None => self.judge(request).await?,
-            Some(reason) => Judgement::Failed(format!("the measurements were refused: {reason}")),
+        // Measurements of a candidate that touched what judges it are no data: they are neither recorded nor judged.
+        let (measurements, judgement) = if request.observations.is_tampered() {
+            (None, Judgement::NotAsked)
+        } else if let Some(reason) = self.refused_measurements(request).await? {
+            (None, Judgement::Failed(format!("the measurements were refused: {reason}")))
+        } else {
+            self.judge(request).await?
         };
-        let evidence = Evidence { request: request.clone(), judgement };
+        let evidence = Evidence { request: request.clone(), measurements, judgement };
+        // Kept before it is named, and named before it is decided on.
+        let digest = match &self.evidence {
+            Some(store) => store.keep(&evidence).await?,
+            None => evidence.digest()?,
+        };
+        let version_id = request.new_version_id.clone();
+        self.log_once(AuditEvent::Observed { version_id, evidence: digest }).await?;
         let decision = self.policy.decide(&evidence);
-        let json = serde_json::to_vec(&evidence)
-            .map_err(|error| Error::Invalid { what: "evidence".to_owned(), reason: error.to_string() })?;
         let event = AuditEvent::Decided {
             version_id: request.new_version_id.clone(),
             current_version_id: request.current_version_id.clone(),
-            evidence: Digest::of(&json),
+            evidence: digest,
             decision: decision.clone(),
         };
         self.log_once(event).await?;
@@ -432,6 +451,10 @@ impl SafetyGate for SafetyIntegration {
             }
         }
         Ok(report)
+    }
+
+    async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
+        self.carry_out_order(order).await
     }
 
     async fn get_safety_status(&self) -> Result<SafetyStatus> {

@@ -19,6 +19,9 @@
 //! *Explained*: a decision lists every reason, the published [`SafetyScore`] term by term, and stands in an [`AuditLog`]
 //! whose records form a chain.
 //!
+//! *Made again*: a decision is a pure function of its [`Evidence`], which is kept before the log names it. [`Rejudgement`]
+//! makes it again years later, byte for byte, or shows what other thresholds would have made of it.
+//!
 //! # The parts
 //!
 //! - [`SafetyGate`] is what a loop holds; [`SafetyGateExt`] adds the published step, capture, judge and settle in one.
@@ -26,10 +29,13 @@
 //!   workspace, a rollback, each behind its trait.
 //! - [`DecisionPolicy`] turns [`Evidence`] into a [`Decision`]: a pure function. [`StandardPolicy`] decides by the rules in
 //!   the order of [`Rule`], with [`PolicyThresholds`].
-//! - [`AuditLog`] remembers what was decided and done: [`FileAuditLog`] in a file that `FORMAT.md` describes,
-//!   [`MemoryAuditLog`] for as long as the process lives.
+//! - [`AuditLog`] remembers what was proposed, decided and done, each once: [`FileAuditLog`] in a file that `FORMAT.md`
+//!   describes, [`MemoryAuditLog`] for as long as the process lives. [`AuditVerification`] says what is wrong with a log.
+//! - [`EvidenceStore`] keeps the evidence that the log names: [`FileEvidenceStore`], [`MemoryEvidenceStore`].
+//! - [`TestChanges`] names the tests that a candidate lost; [`PersonsDecision`] is what a person decides, which
+//!   [`SafetyGate::override_version`] carries out.
 //! - [`SafetySettings`] and [`ValidationSettings`] bear the published keys.
-//! - The feature `conformance` exports a test suite for each of the three traits.
+//! - The feature `conformance` exports a test suite for each of the four traits.
 //!
 //! # Example
 //!
@@ -78,36 +84,58 @@
 //!   as long as they do not contradict each other.
 //! - It does not know how a test came to pass. A candidate that weakens what the tests call passes them; guards protect the
 //!   tests themselves.
-//! - The chain of the audit log shows changes, and says nothing about who made them. Records that are cut off its end are
-//!   noticed only by a process that has read them before.
+//! - The chain of the audit log shows changes, and says nothing about who made them. Whoever can write the log, and the note
+//!   of its end beside it, can forge both; an [`AuditHead`] that is kept elsewhere shows that.
+//! - Evidence and records are never deleted.
 //! - A settlement is completed by being repeated; somebody has to remember it until then, as the pipeline's journal does.
 
 mod audit;
+mod audit_chain;
 mod audit_file;
+mod audit_verify;
+mod checks;
 mod decision;
 mod error;
 mod evidence;
+mod evidence_file;
+mod evidence_store;
+mod flaky;
 mod gate;
 mod integration;
+mod inventory;
+mod overriding;
+mod person;
 mod policy;
 mod recorded;
+mod rejudge;
 mod remembered;
+mod rolled_back;
 mod settings;
+mod test_reasons;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use audit::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog};
+pub use audit::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog, ProposalRecord};
+pub use audit_chain::{AuditDamage, AuditHead};
 pub use audit_file::FileAuditLog;
+pub use audit_verify::{AuditVerification, RememberedHead};
+pub use checks::{CheckResult, MetricCondition, Mode};
 pub use decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
 pub use error::{Error, Result};
 pub use evidence::{
     EvaluationFault, Evidence, FaultKind, Judgement, Observations, Subject, ValidationRequest,
 };
+pub use evidence_file::FileEvidenceStore;
+pub use evidence_store::{EvidenceStore, MemoryEvidenceStore};
+pub use flaky::{Flakiness, RetestedTest};
 pub use gate::{
     CheckpointStatus, CleanupReport, EvolutionStep, RegressionStatus, RollbackStatus, SafetyGate,
     SafetyGateExt, SafetyStatus, SafetyValidation, Settlement, SettlementReport, StepResult, VersionRef,
 };
 pub use integration::{SafetyIntegration, SafetyIntegrationBuilder};
+pub use inventory::{FewerTests, Lost, LostTest, NamedTest, TestChanges};
+pub use person::{PersonsDecision, PersonsOrder, PersonsVerdict};
 pub use policy::{PolicyThresholds, StandardPolicy};
-pub use settings::{SafetySettings, SafetySwitches, ValidationSettings};
+pub use rejudge::Rejudgement;
+pub use settings::{OnInconclusive, SafetySettings, SafetySwitches, ValidationSettings};

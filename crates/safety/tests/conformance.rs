@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use evoseal_checkpoint::{CheckpointHandle, NewCheckpoint, Source};
 use evoseal_safety::conformance::safety_gate::GateInPlace;
-use evoseal_safety::conformance::{audit_log, decision_policy, safety_gate};
+use evoseal_safety::conformance::{audit_log, decision_policy, evidence_store, safety_gate};
 use evoseal_safety::{
-    AuditEvent, AuditLog, AuditRecord, CleanupReport, Decision, DecisionPolicy, Evidence, FileAuditLog,
-    Judgement, MemoryAuditLog, Outcome, Result, SafetyGate, SafetyIntegration, SafetyStatus, SafetySwitches,
-    SafetyValidation, Settlement, SettlementReport, StandardPolicy, ValidationRequest,
+    AuditEvent, AuditLog, AuditRecord, CleanupReport, Decision, DecisionPolicy, Error, Evidence,
+    EvidenceStore, FileAuditLog, FileEvidenceStore, Judgement, MemoryAuditLog, MemoryEvidenceStore, Outcome,
+    PersonsOrder, PersonsVerdict, ProposalRecord, Result, SafetyGate, SafetyIntegration, SafetyStatus,
+    SafetySwitches, SafetyValidation, Settlement, SettlementReport, StandardPolicy, ValidationRequest,
 };
 use evoseal_testkit::{CopyRollback, FakeCheckpointStore, Faults, MemoryMetrics, ScriptedDetector};
-use evoseal_types::{ManualClock, TestStatus};
+use evoseal_types::{Digest, ManualClock, TestStatus};
 
 mod standard_policy {
     evoseal_safety::decision_policy_conformance!(super::standard_policy);
@@ -27,6 +28,14 @@ mod memory_log {
 
 mod file_log {
     evoseal_safety::audit_log_conformance!(super::file_log);
+}
+
+mod memory_evidence {
+    evoseal_safety::evidence_store_conformance!(super::memory_evidence);
+}
+
+mod file_evidence {
+    evoseal_safety::evidence_store_conformance!(super::file_evidence);
 }
 
 mod integration {
@@ -52,6 +61,15 @@ fn memory_log() -> (Box<dyn AuditLog>, Box<dyn Any>) {
 fn file_log() -> (Box<dyn AuditLog>, Box<dyn Any>) {
     let folder = tempfile::tempdir().unwrap();
     (Box::new(FileAuditLog::new(folder.path().join("audit.jsonl"), clock())), Box::new(folder))
+}
+
+fn memory_evidence() -> (Box<dyn EvidenceStore>, Box<dyn Any>) {
+    (Box::new(MemoryEvidenceStore::default()), Box::new(()))
+}
+
+fn file_evidence() -> (Box<dyn EvidenceStore>, Box<dyn Any>) {
+    let folder = tempfile::tempdir().unwrap();
+    (Box::new(FileEvidenceStore::new(folder.path().join("evidence"))), Box::new(folder))
 }
 
 fn gate(rolls_back: bool) -> GateInPlace {
@@ -250,6 +268,81 @@ fn each_broken_log_is_rejected_by_the_case_for_its_fault() {
     }
 }
 
+/// A store that gets one thing wrong.
+#[derive(Debug)]
+struct BadEvidence {
+    fault: EvidenceFault,
+    inner: MemoryEvidenceStore,
+    kept: Mutex<Vec<(Digest, Evidence)>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum EvidenceFault {
+    NotEmpty,
+    ForgetsJudgements,
+    RandomNames,
+    KeepsTwice,
+    InventsTheMissing,
+    LosesASecondWriter,
+}
+
+#[async_trait]
+impl EvidenceStore for BadEvidence {
+    async fn keep(&self, evidence: &Evidence) -> Result<Digest> {
+        let digest = self.inner.keep(evidence).await?;
+        let mut kept = self.kept.lock().unwrap();
+        if self.fault == EvidenceFault::LosesASecondWriter && kept.len() == 4 {
+            return Ok(digest);
+        }
+        kept.push((digest, evidence.clone()));
+        Ok(if self.fault == EvidenceFault::RandomNames { Digest::of(b"a name") } else { digest })
+    }
+
+    async fn load(&self, digest: Digest) -> Result<Evidence> {
+        let kept = self.kept.lock().unwrap();
+        let found = kept.iter().find(|(known, _)| *known == digest).map(|(_, evidence)| evidence.clone());
+        match (self.fault, found) {
+            (EvidenceFault::ForgetsJudgements, Some(found)) => {
+                Ok(Evidence { judgement: Judgement::NotAsked, ..found })
+            }
+            (EvidenceFault::InventsTheMissing, None) => Ok(kept[0].1.clone()),
+            (_, found) => found.ok_or(Error::EvidenceMissing { digest }),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Digest>> {
+        let kept = self.kept.lock().unwrap();
+        let mut listed: Vec<Digest> = kept.iter().map(|(digest, _)| *digest).collect();
+        listed.sort_unstable();
+        match self.fault {
+            EvidenceFault::NotEmpty if listed.is_empty() => listed.push(Digest::of(b"")),
+            EvidenceFault::KeepsTwice => {}
+            _ => listed.dedup(),
+        }
+        Ok(listed)
+    }
+}
+
+#[test]
+fn each_broken_evidence_store_is_rejected_by_the_case_for_its_fault() {
+    let pairs = [
+        (EvidenceFault::NotEmpty, "begins_empty"),
+        (EvidenceFault::ForgetsJudgements, "gives_back_what_was_kept"),
+        (EvidenceFault::RandomNames, "names_evidence_by_the_digest_of_its_json"),
+        (EvidenceFault::KeepsTwice, "keeps_the_same_evidence_once"),
+        (EvidenceFault::InventsTheMissing, "says_that_evidence_is_missing"),
+        (EvidenceFault::LosesASecondWriter, "keeps_evidence_of_many_writers"),
+    ];
+    assert_eq!(pairs.len(), evidence_store::CASES.len(), "every case rejects something");
+    for (fault, case) in pairs {
+        let broken = || {
+            let bad = BadEvidence { fault, inner: MemoryEvidenceStore::default(), kept: Mutex::default() };
+            (Box::new(bad) as Box<dyn EvidenceStore>, Box::new(()) as Box<dyn Any>)
+        };
+        assert!(evidence_store::run_case(case, &broken).is_err(), "{case} accepts a store that {fault:?}");
+    }
+}
+
 /// A gate that gets one thing wrong.
 #[derive(Debug)]
 struct BadGate {
@@ -257,15 +350,18 @@ struct BadGate {
     inner: Box<dyn SafetyGate>,
     workspace: std::path::PathBuf,
     settled: Mutex<usize>,
+    recorded: Mutex<Vec<ProposalRecord>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum GateFault {
     FailsOpen,
+    RecordsAProposalOnce,
     TouchesTheWorkspace,
     AcceptsOnlyOnce,
     CountsRollbacksTwice,
     AcceptsWhatItRefused,
+    DisobeysPersons,
     DeletesTheIncumbent,
 }
 
@@ -277,6 +373,15 @@ impl SafetyGate for BadGate {
         details: NewCheckpoint,
     ) -> Result<CheckpointHandle> {
         self.inner.create_safety_checkpoint(source, details).await
+    }
+
+    async fn record_proposal(&self, proposal: &ProposalRecord) -> Result<()> {
+        let mut recorded = self.recorded.lock().unwrap();
+        if self.fault == GateFault::RecordsAProposalOnce && recorded.contains(proposal) {
+            return Err(Error::Interrupted { action: "the second time" });
+        }
+        recorded.push(proposal.clone());
+        Ok(())
     }
 
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {
@@ -303,6 +408,14 @@ impl SafetyGate for BadGate {
         Ok(report)
     }
 
+    async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
+        let mut obeyed = order.clone();
+        if self.fault == GateFault::DisobeysPersons {
+            obeyed.decision.verdict = PersonsVerdict::Hold;
+        }
+        self.inner.override_version(&obeyed).await
+    }
+
     async fn get_safety_status(&self) -> Result<SafetyStatus> {
         let mut status = self.inner.get_safety_status().await?;
         if let Some(rollbacks) =
@@ -325,17 +438,20 @@ impl SafetyGate for BadGate {
 fn each_broken_gate_is_rejected_by_the_case_for_its_fault() {
     let pairs = [
         (GateFault::FailsOpen, "accepts_tests_that_pass_and_nothing_else"),
+        (GateFault::RecordsAProposalOnce, "records_a_proposal_any_number_of_times"),
         (GateFault::TouchesTheWorkspace, "judges_the_same_again_and_leaves_the_workspace_alone"),
         (GateFault::AcceptsOnlyOnce, "settles_an_acceptance_any_number_of_times"),
         (GateFault::CountsRollbacksTwice, "settles_a_refusal_any_number_of_times"),
         (GateFault::AcceptsWhatItRefused, "reports_every_refusal_as_a_step_that_accepted_nothing"),
+        (GateFault::DisobeysPersons, "carries_out_what_a_person_decides_any_number_of_times"),
         (GateFault::DeletesTheIncumbent, "keeps_the_incumbent_and_its_parent_when_it_cleans_up"),
     ];
     assert_eq!(pairs.len(), safety_gate::CASES.len(), "every case rejects something");
     for (fault, case) in pairs {
         let broken = || {
             let GateInPlace { gate: inner, workspace, rolls_back, guard } = gate(true);
-            let bad = BadGate { fault, inner, workspace: workspace.clone(), settled: Mutex::default() };
+            let (settled, recorded) = (Mutex::default(), Mutex::default());
+            let bad = BadGate { fault, inner, workspace: workspace.clone(), settled, recorded };
             GateInPlace { gate: Box::new(bad), workspace, rolls_back, guard }
         };
         assert!(safety_gate::run_case(case, &broken).is_err(), "{case} accepts a gate that {fault:?}");
@@ -344,5 +460,6 @@ fn each_broken_gate_is_rejected_by_the_case_for_its_fault() {
 
 #[test]
 fn an_outcome_is_ordered_from_mild_to_harsh() {
-    assert!(Outcome::Accept < Outcome::Inconclusive && Outcome::Reject < Outcome::RollBack);
+    use Outcome::{Accept, Error, Inconclusive, Reject, RollBack, Tampered};
+    assert!([Accept, Inconclusive, Error, Reject, RollBack, Tampered].is_sorted());
 }

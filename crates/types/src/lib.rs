@@ -19,6 +19,7 @@
 //! time can be given a clock that a test moves.
 
 pub mod any_float;
+pub mod checked_line;
 mod digest;
 mod error;
 mod id;

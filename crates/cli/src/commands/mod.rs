@@ -1,5 +1,6 @@
 //! One module per command.
 
+mod audit;
 mod baseline;
 mod checkpoint;
 mod config;
@@ -11,7 +12,9 @@ mod gc;
 mod history;
 mod init;
 mod metrics;
+mod overrides;
 mod prune;
+mod rejudge;
 mod report;
 mod rollback;
 mod run;
@@ -40,6 +43,11 @@ pub(crate) async fn run(arguments: &Arguments, output: Output) -> Result<Exit> {
         Command::Diff(diff) => diff::run(diff, &project()?, output).await,
         Command::Report(report) => report::run(report, &project()?, output).await,
         Command::Rollback(rollback) => rollback::run(rollback, &project()?, output).await,
+        Command::Audit(audit) => audit::run(audit, &project()?, output).await,
+        Command::Rejudge(rejudge) => rejudge::run(rejudge, &project()?, output).await,
+        Command::Approve(approve) => overrides::approve(approve, &project()?, output).await,
+        Command::Reject(reject) => overrides::reject(reject, &project()?, output).await,
+        Command::Hold(hold) => overrides::hold(hold, &project()?, output).await,
         Command::Checkpoint(checkpoint) => checkpoint::run(checkpoint, &project()?, output).await,
         Command::Baseline(baseline) => baseline::run(baseline, &project()?, output).await,
         Command::Metrics(metrics) => metrics::run(metrics, &project()?, output).await,

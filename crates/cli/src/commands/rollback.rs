@@ -30,7 +30,11 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
     let _ownership = Ownership::take(project, output)?;
     let request =
         RollbackRequest { target, reason: arguments.reason.clone(), initiator: Initiator::Person(person()) };
-    let report = stores.rollback.roll_back(request).await?;
+    let report = stores.rollback.roll_back(request).await;
+    // Also one that failed has its record; its own error says more than one of the log.
+    let recorded = stores.gate.record_rollbacks().await;
+    let report = report?;
+    recorded?;
     output.data(&report, || {
         let mut lines =
             vec![format!("the workspace is at {} ({})", report.version_id, report.restored.short())];
@@ -50,7 +54,7 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
 }
 
 /// Whoever runs this program, for the record.
-fn person() -> String {
+pub(crate) fn person() -> String {
     std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned())
 }
 

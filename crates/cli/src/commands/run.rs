@@ -165,7 +165,10 @@ fn ending(report: &RunReport) -> String {
 fn exit_of(report: &RunReport) -> Exit {
     match report.stop_reason {
         StopReason::Interrupted => Exit::Interrupted,
-        StopReason::NotRolledBack { .. } | StopReason::ConsecutiveFailures { .. } => Exit::Found,
+        StopReason::DiskSpent { .. } => Exit::Environment,
+        StopReason::NotRolledBack { .. }
+        | StopReason::ConsecutiveFailures { .. }
+        | StopReason::AwaitsPerson { .. } => Exit::Found,
         _ if report.results.iter().any(|result| !result.version_accepted) => Exit::Found,
         _ => Exit::Done,
     }

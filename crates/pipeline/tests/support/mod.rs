@@ -2,15 +2,17 @@
 //! a restart of the process.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evoseal_pipeline::{
     Cancellation, EvolutionPipeline, EvolutionPipelineBuilder, IterationOutcome, IterationResult, Journal,
-    JournalEntry, PipelineParts, Proposer, RunOptions, RunState,
+    JournalEntry, PipelineParts, Proposer, RunOptions, RunState, missing_from_audit,
 };
-use evoseal_safety::{SafetyIntegration, SafetySwitches};
+use evoseal_rollback::Rollback;
+use evoseal_safety::{AuditEvent, AuditLog, AuditRecord, SafetyIntegration, SafetySwitches};
 use evoseal_sandbox::{Edit, Guard, Violation, ViolationKind};
 use evoseal_testkit::{
     CopyRollback, FakeCheckpointStore, Faults, FaultyAuditLog, MemoryMetrics, RecordingObserver,
@@ -166,6 +168,38 @@ impl Scene {
         let (incumbent, _) = self.state().incumbent.expect("there is an accepted version");
         let accepted = self.checkpoints.tree(incumbent.checkpoint.unwrap()).unwrap();
         assert_eq!(self.tree(), accepted, "{context}: the workspace is not {}", incumbent.version_id);
+    }
+
+    /// Whether the audit log has everything that the journal speaks of, and each record of a rollback once.
+    pub(crate) async fn assert_audited(&self, context: &str) {
+        let records = self.audit.records().await.unwrap();
+        assert_eq!(missing_from_audit(&self.journal(), &records), [], "{context}");
+        let number = |record: &AuditRecord| match record.what {
+            AuditEvent::RolledBack { rollback, .. } => rollback,
+            AuditEvent::RollbackFailed { rollback, .. } => Some(rollback),
+            _ => None,
+        };
+        let recorded: Vec<u64> = records.iter().filter_map(number).collect();
+        let history: Vec<u64> =
+            self.rollback.history().await.unwrap().iter().map(|record| record.sequence).collect();
+        assert_eq!(recorded, history, "{context}");
+    }
+
+    /// How often the audit log has each kind of event for each version, captures left out: a capture that nobody heard of
+    /// is made again.
+    pub(crate) async fn consequences(&self) -> BTreeMap<(String, String), u64> {
+        let mut counts = BTreeMap::new();
+        for record in self.audit.records().await.unwrap() {
+            let (kind, version_id) = match record.what {
+                AuditEvent::Observed { version_id, .. } => ("observed", version_id),
+                AuditEvent::Decided { version_id, .. } => ("decided", version_id),
+                AuditEvent::Accepted { version_id, .. } => ("accepted", version_id),
+                AuditEvent::RolledBack { from: Some(version_id), .. } => ("rolled back", version_id),
+                _ => continue,
+            };
+            *counts.entry((kind.to_owned(), version_id.to_string())).or_default() += 1;
+        }
+        counts
     }
 
     /// Iteration, what became of it, and the accepted version after it, for every finished iteration.

@@ -4,10 +4,11 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use evoseal_types::{CheckpointId, Digest, VersionId};
+use evoseal_rollback::Initiator;
+use evoseal_types::{CheckpointId, Digest, Timestamp, VersionId};
 
 use super::{Verdict, ensure, suite, wrong};
-use crate::{AuditEvent, AuditLog, Outcome};
+use crate::{AuditEvent, AuditLog, Outcome, ProposalRecord};
 
 /// Makes an empty log, and what keeps it alive.
 pub type Fixture<'a> = &'a dyn Fn() -> (Box<dyn AuditLog>, Box<dyn Any>);
@@ -25,20 +26,45 @@ fn version(name: &str) -> Result<VersionId, String> {
     VersionId::new(name).map_err(wrong)
 }
 
+/// How many events there are.
+const EVENTS: u64 = 9;
+
 /// Events of different kinds.
 fn events() -> Result<Vec<AuditEvent>, String> {
     let checkpoint = CheckpointId::new(Digest::of(b"checkpoint"));
+    let evidence = Digest::of(b"evidence");
     let reason = "line\nbreaks, \"quotes\" and ü".to_owned();
     Ok(vec![
+        AuditEvent::Proposed(ProposalRecord {
+            version_id: version("v1")?,
+            current_version_id: version("v0")?,
+            began_at: Timestamp::default(),
+            change: reason.clone(),
+            failed: false,
+        }),
         AuditEvent::CheckpointCreated { version_id: version("v1")?, checkpoint },
+        AuditEvent::Observed { version_id: version("v1")?, evidence },
         AuditEvent::Accepted { version_id: version("v1")?, checkpoint: None },
-        AuditEvent::RolledBack { from: version("v2")?, to: checkpoint, reason: reason.clone() },
+        AuditEvent::RolledBack {
+            from: Some(version("v2")?),
+            to: checkpoint,
+            reason: reason.clone(),
+            initiator: Initiator::Person("someone".to_owned()),
+            rollback: Some(1),
+        },
+        AuditEvent::RollbackFailed {
+            reason: reason.clone(),
+            error: reason.clone(),
+            initiator: Initiator::Recovery,
+            rollback: 2,
+        },
         AuditEvent::BaselineSet { name: "release".to_owned(), version_id: version("v1")?, checkpoint },
         AuditEvent::Overridden {
             version_id: version("v2")?,
             outcome: Outcome::Accept,
             person: "someone".to_owned(),
             reason,
+            at: Timestamp::default(),
         },
         AuditEvent::CleanedUp { checkpoints: vec![checkpoint] },
     ])
@@ -77,7 +103,7 @@ pub async fn numbers_records_from_one_without_gaps(fixture: Fixture<'_>) -> Verd
     append_all(&*log).await?;
     let numbers: Vec<u64> =
         log.records().await.map_err(wrong)?.iter().map(|record| record.sequence).collect();
-    ensure(numbers == [1, 2, 3, 4, 5, 6], || format!("the numbers are {numbers:?}"))
+    ensure(numbers == (1..=EVENTS).collect::<Vec<u64>>(), || format!("the numbers are {numbers:?}"))
 }
 
 /// Each record names the digest of the JSON of the one before, the first that of no bytes.
@@ -99,7 +125,7 @@ pub async fn hands_out_what_comes_after_a_record(fixture: Fixture<'_>) -> Verdic
     let (log, _guard) = fixture();
     append_all(&*log).await?;
     let all = log.records().await.map_err(wrong)?;
-    for after in [0, 1, 5, 6, 7, u64::MAX] {
+    for after in [0, 1, EVENTS - 1, EVENTS, EVENTS + 1, u64::MAX] {
         let found = log.records_after(after).await.map_err(wrong)?;
         let expected: Vec<_> = all.iter().filter(|record| record.sequence > after).cloned().collect();
         ensure(found == expected, || format!("after {after} it hands out {found:?}"))?;

@@ -88,6 +88,7 @@ fn evidence(change: impl FnOnce(&mut Evidence)) -> Result<Evidence, String> {
             },
             objective: None,
         },
+        measurements: None,
         judgement: assessed(MetricVerdict::Equivalent)?,
     };
     change(&mut evidence);

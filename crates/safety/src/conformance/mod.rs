@@ -1,5 +1,5 @@
-//! The suites that an own [`DecisionPolicy`](crate::DecisionPolicy), [`AuditLog`](crate::AuditLog) or
-//! [`SafetyGate`](crate::SafetyGate) has to pass; feature `conformance`.
+//! The suites that an own [`DecisionPolicy`](crate::DecisionPolicy), [`AuditLog`](crate::AuditLog),
+//! [`EvidenceStore`](crate::EvidenceStore) or [`SafetyGate`](crate::SafetyGate) has to pass; feature `conformance`.
 //!
 //! One macro call makes one test per case, each with a fresh instance:
 //!
@@ -15,6 +15,7 @@
 
 pub mod audit_log;
 pub mod decision_policy;
+pub mod evidence_store;
 pub mod safety_gate;
 
 /// What a case says: nothing, or what the implementation did wrong.

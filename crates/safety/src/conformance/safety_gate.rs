@@ -5,12 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use evoseal_checkpoint::{NewCheckpoint, Source};
-use evoseal_types::{TestReport, VersionId};
+use evoseal_types::{TestReport, Timestamp, VersionId};
 
 use super::{Verdict, ensure, suite, wrong};
 use crate::{
-    EvolutionStep, Observations, Outcome, SafetyGate, SafetyGateExt, Settlement, ValidationRequest,
-    VersionRef,
+    EvolutionStep, Observations, Outcome, PersonsDecision, PersonsOrder, PersonsVerdict, ProposalRecord,
+    SafetyGate, SafetyGateExt, Settlement, ValidationRequest, VersionRef,
 };
 
 /// A gate, the workspace that it rolls back, and what keeps both alive.
@@ -31,10 +31,12 @@ pub type Fixture<'a> = &'a dyn Fn() -> GateInPlace;
 
 suite! { $ safety_gate_conformance safety_gate Fixture<'_>,
     accepts_tests_that_pass_and_nothing_else
+    records_a_proposal_any_number_of_times
     judges_the_same_again_and_leaves_the_workspace_alone
     settles_an_acceptance_any_number_of_times
     settles_a_refusal_any_number_of_times
     reports_every_refusal_as_a_step_that_accepted_nothing
+    carries_out_what_a_person_decides_any_number_of_times
     keeps_the_incumbent_and_its_parent_when_it_cleans_up
 }
 
@@ -117,6 +119,27 @@ pub async fn accepts_tests_that_pass_and_nothing_else(fixture: Fixture<'_>) -> V
     Ok(())
 }
 
+/// A proposal is recorded before anything is done about it, and again where the process was killed in between; another
+/// attempt under the same version is another proposal.
+pub async fn records_a_proposal_any_number_of_times(fixture: Fixture<'_>) -> Verdict {
+    let place = fixture();
+    place.write("program")?;
+    let version = |name| VersionId::new(name).map_err(wrong);
+    let first = ProposalRecord {
+        version_id: version("v1")?,
+        current_version_id: version("v0")?,
+        began_at: Timestamp::default(),
+        change: "a larger buffer".to_owned(),
+        failed: false,
+    };
+    let second = ProposalRecord { began_at: Timestamp::from_unix_ns(1), ..first.clone() };
+    for proposal in [&first, &first, &second, &second] {
+        place.gate.record_proposal(proposal).await.map_err(wrong)?;
+    }
+    let text = place.text()?;
+    ensure(text == "program", || format!("it changed the workspace to {text:?}"))
+}
+
 /// The same question has the same answer, and asking touches nothing.
 pub async fn judges_the_same_again_and_leaves_the_workspace_alone(fixture: Fixture<'_>) -> Verdict {
     let place = fixture();
@@ -178,6 +201,44 @@ pub async fn reports_every_refusal_as_a_step_that_accepted_nothing(fixture: Fixt
     };
     let result = place.gate.execute_safe_evolution_step(step).await;
     ensure(!result.version_accepted, || format!("failed tests are accepted: {result:?}"))
+}
+
+/// A refused version that a person approves is the incumbent, and one that they reject again is not; each can be repeated.
+pub async fn carries_out_what_a_person_decides_any_number_of_times(fixture: Fixture<'_>) -> Verdict {
+    let place = fixture();
+    if !place.rolls_back {
+        return Ok(());
+    }
+    let (v1, _) = place.settle("v1", passing(), None).await?;
+    let (v2, _) = place.settle("v2", failing(), Some(&v1)).await?;
+    let order = |verdict, fall_back_to| PersonsOrder {
+        decision: PersonsDecision {
+            version_id: v2.version_id.clone(),
+            verdict,
+            person: "ada".to_owned(),
+            at: Timestamp::default(),
+            reason: "the test is wrong".to_owned(),
+        },
+        version: v2.clone(),
+        fall_back_to,
+    };
+    let steps = [
+        (order(PersonsVerdict::Hold, None), false, "v1"),
+        (order(PersonsVerdict::Approve, None), true, "v2"),
+        (order(PersonsVerdict::Reject, v1.checkpoint), false, "v1"),
+    ];
+    for (order, accepted, expected) in steps {
+        let verdict = order.decision.verdict;
+        for _ in 0..2 {
+            let report = place.gate.override_version(&order).await.map_err(wrong)?;
+            ensure(report.version_accepted == accepted, || {
+                format!("after {verdict} it says that it accepted: {}", report.version_accepted)
+            })?;
+            let text = place.text()?;
+            ensure(text == expected, || format!("after {verdict} the workspace holds {text:?}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeping one checkpoint keeps what a rollback needs as well.

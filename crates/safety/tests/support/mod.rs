@@ -84,6 +84,7 @@ pub(crate) fn harmless() -> Evidence {
             },
             objective: None,
         },
+        measurements: None,
         judgement: assessed(vec![finding(Verdict::Equivalent)]),
     }
 }
