@@ -79,7 +79,7 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Crashes checkpoints in every way: by kills, power cuts, lying disks and full ones.
+    /// Crashes checkpoints and whole runs in every way: by kills, power cuts, lying disks and full ones.
     #[command(subcommand)]
     Crash(proof::Crash),
     /// Captures and restores a tree of everything that is known to break such tools.

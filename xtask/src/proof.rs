@@ -50,7 +50,7 @@ pub(crate) fn proof(command: &str, options: Options) -> Result<()> {
     let is_smoke = options.rest.iter().any(|option| option == "--smoke");
     let build: &[&str] = if is_smoke { &[] } else { &["--release"] };
     if matches!(command, "checkpoint" | "loop") {
-        // It is killed as well; cargo does not build other packages' programs.
+        // The program is killed as well; cargo does not build those of other packages.
         run(cargo(["build", "--quiet", "--package", "evoseal-cli"].iter().chain(build)))?;
     }
     let manifest = root().join("Cargo.toml");

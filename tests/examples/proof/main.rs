@@ -1,4 +1,5 @@
-//! The proof that checkpoints cannot be torn, as commands: `cargo xtask crash`, `evil`, `soak` and `fuzz` run this program.
+//! The proof that checkpoints cannot be torn and runs cannot be derailed, as commands: `cargo xtask crash`, `evil`, `soak` and
+//! `fuzz` run this program.
 //!
 //! Each command does the same three things: it brings a store into a state that a crash, a power cut, a full disk, a hostile
 //! tree or a hostile hand could leave; it lets the *next command* run, without help; and it compares what is then there
@@ -11,7 +12,8 @@
 //! | blocked | the next command needs a person's help, or hangs |
 //!
 //! The operations under test run in processes of their own: this program starts itself with `operate`, which calls the
-//! library and nothing else. What the library's interface looks like is known to `operate` and `audit` alone.
+//! library and nothing else. What the library's interface looks like is known to `operate` and `audit` alone. Whole runs are
+//! runs of the `evoseal` program, on a project whose course is known ([`course`]).
 
 mod allowed;
 mod audit;
@@ -44,7 +46,7 @@ use crate::report::complain;
 /// What everything here returns: a sentence for the person who runs the proof.
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// The proof that checkpoints cannot be torn.
+/// The proof that checkpoints cannot be torn and runs cannot be derailed.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
