@@ -390,6 +390,17 @@ fn a_run_whose_log_shrinks_under_it_ends_with_the_code_for_damage() {
     project.evoseal(&["audit", "verify"]).run().expect(0);
 }
 
+#[test]
+fn a_rollback_by_hand_is_done_and_told_also_where_the_log_is_damaged() {
+    let project = evolved();
+    fs::write(log_path(&project), "garbage\n").unwrap();
+    project.write("cost.txt", "1000\n");
+    let finished = project.evoseal(&["rollback", "v4"]).run().expect(4);
+    assert!(finished.stdout.contains("the workspace is at v4"), "{finished:?}");
+    finished.says(&["damaged at record 1", "evoseal audit verify"]);
+    assert_eq!(project.read("cost.txt"), "80\n");
+}
+
 /// The log with some records left out and all others chained anew.
 fn chained(records: impl Iterator<Item = Value>) -> Vec<u8> {
     let mut previous = blake3::hash(b"").to_hex().to_string();
