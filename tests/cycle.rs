@@ -38,7 +38,7 @@ fn reading_the_program() -> FunctionEvaluator {
             metrics: samples(&text),
             paired: incumbent.is_some(),
             incumbent_metrics: incumbent.unwrap_or_default(),
-            faults: Vec::new(),
+            ..Evaluation::default()
         })
     })
 }

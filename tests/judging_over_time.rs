@@ -107,16 +107,25 @@ fn the_settings_file_and_the_options_replace_what_is_judged() {
 #[test]
 fn a_flat_list_is_as_many_starts_and_one_start_is_one_value() {
     let project = Project::bare();
-    let samples_of = |candidate: &str| {
+    let answer_to = |candidate: &str| {
         let line =
             format!(r#"{{"metrics":{{"m":{{"incumbent":[99,101,100,102,98],"candidate":{candidate}}}}}}}"#);
         project.write("run.jsonl", &line);
-        let answer = project.evoseal(&["detect", "loop", "--batch", "run.jsonl", "--json"]).run().stdout;
-        json_lines(&answer)[0]["metrics"][0]["samples"].clone()
+        let answer = project.evoseal(&["detect", "loop", "--batch", "run.jsonl", "--json"]).run().expect(0);
+        json_lines(&answer.stdout).remove(0)
     };
+    let samples_of = |candidate: &str| answer_to(candidate)["metrics"][0]["samples"].clone();
     assert_eq!(samples_of("[99,101,100]"), 3);
     assert_eq!(samples_of("[[99,101],[100]]"), 2);
-    assert_eq!(samples_of("[[99,101,100]]"), 1);
+    // One value, however it looks, clears nobody.
+    for one in ["[[99,101,100]]", "[100]", "[90]"] {
+        let answer = answer_to(one);
+        assert_eq!(answer["decision"], "inconclusive", "{answer}");
+        let metric = &answer["metrics"][0];
+        assert_eq!((&metric["verdict"], &metric["samples"]), (&"insufficient_data".into(), &1.into()));
+        assert_eq!(metric["problem"], "too_few_samples");
+        assert!(answer["reason"].as_str().unwrap().contains("process starts"), "{answer}");
+    }
 }
 
 #[test]

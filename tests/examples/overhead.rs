@@ -155,7 +155,7 @@ fn run(
             metrics: samples(),
             incumbent_metrics: if request.incumbent.is_some() { samples() } else { Vec::new() },
             paired: request.incumbent.is_some(),
-            faults: Vec::new(),
+            ..Evaluation::default()
         })
     });
     let watch = Arc::new(Stopwatch::default());

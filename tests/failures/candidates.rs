@@ -14,7 +14,7 @@ fn a_failing_test_rolls_back_and_is_named() {
 fn tests_that_no_longer_run_are_missed_by_name() {
     let project = Project::new("sed -i '/^check is_quiet/d; s/running 2/running 1/' tests/run.sh");
     project.configure("protected = [\"tests/**\"]", "protected = []");
-    refuses(&project, "rolled_back", "tests that passed before no longer run: tests: is_quiet");
+    refuses(&project, "tampered", "tests that passed before no longer run: tests: is_quiet");
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn zero_tests_are_no_reason_to_accept() {
          echo 'cat out.txt' > tests/run.sh",
     );
     project.configure("protected = [\"tests/**\"]", "protected = []");
-    refuses(&project, "rolled_back", "ran no test");
+    refuses(&project, "tampered", "ran no test");
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn a_test_command_that_prints_no_result_is_a_fault_even_if_it_exits_with_zero() 
     let project = Project::new("echo 'exit 0' > tests/run.sh");
     project.configure("protected = [\"tests/**\"]", "protected = []");
     let result = refused(&project);
-    assert_eq!(result["outcome"], "rolled_back", "{result}");
+    assert_eq!(result["outcome"], "tampered", "{result}");
 }
 
 #[test]
@@ -107,14 +107,14 @@ fn protected_files_may_not_be_changed_removed_added_or_replaced() {
         ("echo '# easier' >> evoseal.toml", "evoseal.toml"),
         ("rm evoseal.toml", "evoseal.toml"),
     ] {
-        refuses(&Project::new(agent), "rolled_back", path);
+        refuses(&Project::new(agent), "tampered", path);
     }
 }
 
 #[test]
 fn tampering_while_the_tests_run_is_seen_as_well() {
     let project = Project::new("echo 'echo 42; echo \"exit 0\" > tests/late.sh' > program.sh");
-    refuses(&project, "rolled_back", "tests/late.sh");
+    refuses(&project, "tampered", "tests/late.sh");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn edits_outside_the_scope_and_beyond_the_size_are_refused() {
 fn a_workspace_that_was_emptied_comes_back_whole() {
     let project = Project::new("rm -rf program.sh cost.txt tests evoseal.toml .gitignore");
     let result = refused(&project);
-    assert_eq!(result["outcome"], "rolled_back", "{result}");
+    assert_eq!(result["outcome"], "tampered", "{result}");
 }
 
 #[test]

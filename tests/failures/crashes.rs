@@ -1,7 +1,6 @@
 //! Runs that are killed or interrupted, and what the next start makes of them.
 
 use evoseal_tests::Project;
-use rustix::process::Signal;
 
 /// An agent that edits half, says that it has begun, and goes on only at its second start.
 const SLOW_AGENT: &str = "if [ ! -f started.marker ]; then echo half > cost.txt; echo > new.txt; touch started.marker; sleep 600; fi
@@ -73,37 +72,6 @@ fn what_a_killed_run_left_in_the_workspace_can_be_brought_back() {
 }
 
 #[test]
-fn ctrl_c_ends_a_run_at_the_accepted_version() {
-    let project = Project::new(SLOW_AGENT);
-    let before = project.files();
-    let mut run = project.evoseal(&["run", "-n", "1"]).start();
-    run.wait_for_file(&project.path("started.marker"));
-    run.signal(Signal::INT);
-    run.finish().expect(130);
-    assert_eq!(project.files(), before);
-    let status = project.evoseal(&["status", "--json"]).run().expect(0).json();
-    assert_eq!(status["workspace_holds_incumbent"], true);
-}
-
-#[test]
-fn a_second_run_at_the_same_time_is_told_who_works_there() {
-    let project = Project::new(SLOW_AGENT);
-    let mut first = project.evoseal(&["run", "-n", "1"]).start();
-    first.wait_for_file(&project.path("started.marker"));
-    let files = project.files();
-    project
-        .evoseal(&["run", "-n", "1"])
-        .run()
-        .expect(3)
-        .says(&["another run works on this workspace: process "]);
-    assert_eq!(project.files(), files, "the second one changes nothing");
-    // Looking is allowed meanwhile.
-    project.evoseal(&["log"]).run().expect(0);
-    first.kill();
-    project.evoseal(&["run", "-n", "1"]).run().expect(0);
-}
-
-#[test]
 fn killed_again_and_again_a_run_still_comes_to_its_end() {
     let project = Project::new(
         "n=$(ls *.marker 2>/dev/null | wc -l)
@@ -118,4 +86,36 @@ fn killed_again_and_again_a_run_still_comes_to_its_end() {
     let report = project.evoseal(&["run", "-n", "1", "--json"]).run().expect(0).json();
     assert_eq!(report["results"][0]["outcome"], "accepted", "{report}");
     assert_eq!(project.read("cost.txt"), "90\n");
+}
+
+#[test]
+fn a_candidate_that_changed_the_tests_is_seen_after_a_crash_as_well() {
+    let project = Project::new("echo 'exit 0' > tests/run.sh; touch edited.marker");
+    // The crash comes when the edit is captured and being looked at: the audit log is held fast.
+    project.evoseal(&["run", "-n", "0"]).run().expect(0);
+    let audit = std::fs::File::open(project.path(".evoseal/audit.jsonl")).unwrap();
+    rustix::fs::flock(&audit, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("edited.marker"));
+    run.kill();
+    drop(audit);
+    assert_eq!(project.read("tests/run.sh"), "exit 0\n", "the edit is what the next start finds");
+    let report = project.evoseal(&["run", "-n", "1", "--json"]).run().expect(1).json();
+    let reasons = report["results"][0]["safety_result"]["decision"].to_string();
+    assert!(reasons.contains("tests/run.sh is protected and was modified"), "{reasons}");
+}
+
+#[test]
+fn what_a_restore_that_was_cut_off_has_laid_aside_goes_and_is_not_taken_for_a_protected_file() {
+    let project = Project::new(
+        "if [ ! -f started.marker ]; then touch started.marker; sleep 600; fi; echo $((100 - EVOSEAL_ITERATION)) > cost.txt",
+    );
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("started.marker"));
+    run.kill();
+    // The tree is that of the accepted version; a restore that was killed in its last moment leaves this besides.
+    project.write("tests/.evoseal-restore-7", "half");
+    let report = project.evoseal(&["run", "-n", "2", "--json"]).run().expect(0).json();
+    assert_eq!(report["results"][1]["outcome"], "accepted", "{report}");
+    assert!(!project.path("tests/.evoseal-restore-7").exists());
 }

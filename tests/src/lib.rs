@@ -18,7 +18,7 @@ pub mod seals;
 pub mod trees;
 
 pub use assembly::Assembly;
-pub use program::{Finished, Program, Running};
+pub use program::{Finished, Program, Running, sleeping};
 pub use project::Project;
 
 /// The program in the README, compiled and run.

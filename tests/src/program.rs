@@ -97,6 +97,21 @@ impl Running {
         Pid::from_child(self.child.as_ref().expect("the child is there until it is waited for"))
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("the child is there until it is waited for").id()
+    }
+
+    /// Whether it has ended by now.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not say.
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().expect("the child is there until it is waited for");
+        child.try_wait().expect("the system knows its own children").is_some()
+    }
+
     /// Sends a signal to the program, not to what it started.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the program has not been waited for");
@@ -110,9 +125,7 @@ impl Running {
     pub fn wait_for_file(&mut self, file: &Path) {
         let mut waited = Duration::ZERO;
         while !file.exists() {
-            let child = self.child.as_mut().expect("the child is there until it is waited for");
-            let ended = child.try_wait().expect("the system knows its own children").is_some();
-            if ended || waited > TIME_LIMIT {
+            if self.has_ended() || waited > TIME_LIMIT {
                 let child = self.child.take().expect("it was there a line ago");
                 let output = finish(child);
                 panic!("{} was not written: {output:?}", file.display());
@@ -192,6 +205,18 @@ impl Finished {
         self
     }
 
+    /// Checks that standard output has each of these texts.
+    ///
+    /// # Panics
+    ///
+    /// With standard output, if one is missing.
+    pub fn shows(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stdout.contains(text), "no {text:?} in:\n{}", self.stdout);
+        }
+        self
+    }
+
     /// Standard output as JSON.
     ///
     /// # Panics
@@ -201,4 +226,15 @@ impl Finished {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("{error} in:\n{}\nstderr:\n{}", self.stdout, self.stderr))
     }
+}
+
+/// The processes `sleep` that sleep for so long, to be told apart by the number of seconds.
+pub fn sleeping(seconds: &str) -> Vec<u32> {
+    let line = format!("sleep\0{seconds}\0");
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let number = |process: std::fs::DirEntry| {
+        let is_it = std::fs::read(process.path().join("cmdline")).ok()? == line.as_bytes();
+        is_it.then(|| process.file_name().to_str()?.parse().ok())?
+    };
+    processes.filter_map(number).collect()
 }

@@ -15,6 +15,7 @@ mod integration;
 mod proof;
 mod simulate;
 mod simulate_loop;
+mod states;
 mod task;
 
 use std::ffi::OsString;
@@ -93,6 +94,8 @@ enum Task {
     Examples,
     /// Compares the dependencies between the crates with the allowed ones.
     Edges,
+    /// Writes the table of the states of a candidate, as the code has it, into `crates/pipeline/STATES.md`.
+    States,
 }
 
 fn main() -> ExitCode {
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
         Task::Audit(options) => audit::run(&options).map(|report| print(&report)).map_err(task::Failure),
         Task::Examples => examples::run().map(|report| print(&report)),
         Task::Edges => edges::check().map(|report| print(&report)),
+        Task::States => states::write(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

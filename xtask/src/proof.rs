@@ -20,6 +20,8 @@ pub(crate) enum Crash {
     Torn(Options),
     /// Fills the disk: a tmpfs of every size from nothing to enough.
     Disk(Options),
+    /// Kills a whole run again and again, or with `--disk` fills its disk in the middle of each phase.
+    Loop(Options),
 }
 
 /// What is handed on as it is.
@@ -38,6 +40,7 @@ impl Crash {
             Self::Power(options) => proof("power", options),
             Self::Torn(options) => proof("torn", options),
             Self::Disk(options) => proof("disk", options),
+            Self::Loop(options) => proof("loop", options),
         }
     }
 }
@@ -46,7 +49,7 @@ impl Crash {
 pub(crate) fn proof(command: &str, options: Options) -> Result<()> {
     let is_smoke = options.rest.iter().any(|option| option == "--smoke");
     let build: &[&str] = if is_smoke { &[] } else { &["--release"] };
-    if command == "checkpoint" {
+    if matches!(command, "checkpoint" | "loop") {
         // It is killed as well; cargo does not build other packages' programs.
         run(cargo(["build", "--quiet", "--package", "evoseal-cli"].iter().chain(build)))?;
     }

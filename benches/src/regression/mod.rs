@@ -2,6 +2,8 @@
 //!
 //! The data is not part of the repository: `--data DIR` names its folder. Without it only what needs no data is measured.
 
+mod asv;
+mod commits;
 mod data;
 mod nab;
 mod scores;
@@ -23,6 +25,9 @@ pub(crate) struct Options {
     /// The folder of labelled series, one folder per collection; without it, only speed is measured.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// A Python that has the package `asv`: its step detection is run on the histories with known commits as well.
+    #[arg(long, value_name = "PYTHON", requires = "data")]
+    asv: Option<PathBuf>,
 }
 
 /// One figure.
@@ -51,7 +56,7 @@ pub(crate) fn measure(options: &Options, smoke: bool) -> Result<Vec<Figure>, Box
         }
         figures.extend(annotated(folder)?);
         figures.extend(nab::measure(folder)?);
-        figures.extend(same_commit(folder)?);
+        figures.extend(commits::measure(folder, options.asv.as_deref())?);
         figures.extend(others(folder)?);
     }
     Ok(figures)
@@ -86,30 +91,6 @@ fn annotated(folder: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
             "",
         ),
         Figure::new("annotated changes: covering", mean(scored.iter().map(|s| s.cover)), ""),
-    ])
-}
-
-/// Histories of benchmark runs of which long stretches ran the same commit.
-fn same_commit(folder: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
-    let series = data::read(folder, "rocksdb-ci")?;
-    let (mut accused, mut inside, mut between) = (0, 0, 0);
-    for one in &series {
-        let found = places(&one.values)?;
-        let at_commit = |place: &usize| one.segments.iter().any(|(start, ..)| start == place);
-        let wrong = found.iter().filter(|place| !at_commit(place)).count();
-        accused += usize::from(wrong > 0);
-        inside += wrong;
-        between += found.len() - wrong;
-    }
-    let share = 100.0 * accused as f64 / series.len().max(1) as f64;
-    Ok(vec![
-        Figure::new(
-            format!("unchanged code, {} series: with a change inside a commit", series.len()),
-            share,
-            "%",
-        ),
-        Figure::new("unchanged code: changes inside a commit", inside as f64, ""),
-        Figure::new("unchanged code: changes between commits", between as f64, ""),
     ])
 }
 

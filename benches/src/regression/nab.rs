@@ -5,7 +5,7 @@ use std::path::Path;
 
 use evoseal_regression::OnlineAnomalies;
 
-use super::scores::{Scored, numenta};
+use super::scores::{Scored, losses, numenta};
 use super::{Figure, data};
 
 /// Scores the online detector on all files, with one threshold.
@@ -23,8 +23,16 @@ pub(super) fn measure(folder: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
         return Ok(Vec::new());
     }
     let (score, threshold) = numenta(&files);
+    let lost = losses(&files, threshold);
+    let figure =
+        |what: &str, value: f64, unit| Figure::new(format!("Numenta benchmark: {what}"), value, unit);
     Ok(vec![
         Figure::new(format!("Numenta benchmark, standard profile, {} files: score", files.len()), score, ""),
-        Figure::new("Numenta benchmark: the threshold that gives it", threshold, "sd"),
+        figure("the threshold that gives it", threshold, "sd"),
+        figure("windows without an alarm", lost.missed as f64, ""),
+        figure("of so many windows", lost.windows as f64, ""),
+        figure("lost by them", lost.misses, "points"),
+        figure("lost by alarms late in a window", lost.lateness, "points"),
+        figure("lost by false alarms", lost.false_alarms, "points"),
     ])
 }

@@ -123,6 +123,47 @@ pub(crate) fn numenta(files: &[Scored]) -> (f64, f64) {
     (score, threshold)
 }
 
+/// What keeps a detector from a Numenta score of 100, in points of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Losses {
+    /// How many windows there are, and how many have no alarm.
+    pub(crate) windows: usize,
+    pub(crate) missed: usize,
+    /// What the missed windows cost, the late hits, and the false alarms.
+    pub(crate) misses: f64,
+    pub(crate) lateness: f64,
+    pub(crate) false_alarms: f64,
+}
+
+/// Takes the score at a threshold apart: 100 minus the three losses.
+pub(crate) fn losses(files: &[Scored], threshold: f64) -> Losses {
+    let mut losses = Losses::default();
+    for file in files {
+        let mut best: BTreeMap<usize, f64> = BTreeMap::new();
+        for row in file.probation..file.scores.len() {
+            let (value, window) = worth(row, &file.windows);
+            let is_alarm = file.scores[row] >= threshold;
+            match window {
+                // -1 is a miss.
+                Some(window) => {
+                    let hit = best.entry(window).or_insert(-1.0);
+                    *hit = if is_alarm { hit.max(value) } else { *hit };
+                }
+                None if is_alarm => losses.false_alarms -= value,
+                None => {}
+            }
+        }
+        losses.windows += best.len();
+        losses.missed += best.values().filter(|hit| **hit <= -1.0).count();
+        losses.lateness += best.values().filter(|hit| **hit > -1.0).map(|hit| 1.0 - hit).sum::<f64>();
+    }
+    let points = 100.0 / (2.0 * losses.windows.max(1) as f64);
+    losses.misses = 2.0 * points * losses.missed as f64;
+    losses.lateness *= points;
+    losses.false_alarms *= points;
+    losses
+}
+
 /// What an alarm in this row is worth, and the window it lies in.
 fn worth(row: usize, windows: &[(usize, usize)]) -> (f64, Option<usize>) {
     let sigmoid = |place: f64| if place > 3.0 { -1.0 } else { 2.0 / (1.0 + (5.0 * place).exp()) - 1.0 };
@@ -152,6 +193,23 @@ mod tests {
         let second = 0.5 * (30.0 / 53.0) + 0.3 * (27.0 / 50.0) + 0.2 * (20.0 / 47.0);
         assert!((scored.cover - f64::midpoint(first, second)).abs() < 1e-12, "{scored:?} {first} {second}");
         assert_eq!(agreement(&[vec![]], &[], 10), Agreement { f1: 1.0, cover: 1.0 });
+    }
+
+    #[test]
+    fn losses_make_up_what_a_score_lacks() {
+        let mut scores = vec![0.0; 200];
+        for row in [30, 56, 120] {
+            scores[row] = 4.0;
+        }
+        let files = [Scored { windows: vec![(50, 59), (150, 160)], probation: 15, scores }];
+        let (score, threshold) = numenta(&files);
+        let found = losses(&files, threshold);
+        assert_eq!((found.windows, found.missed), (2, 1));
+        let lost = found.misses + found.lateness + found.false_alarms;
+        assert!(
+            (score + lost - 100.0).abs() < 1e-9 && found.lateness > 0.0 && found.false_alarms > 0.0,
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -87,8 +87,8 @@ mod text;
 pub use command::CommandLine;
 pub use command_proposer::{CommandProposer, CommandProposerSettings, EXIT_EXHAUSTED};
 pub use evaluator::{
-    CommandEvaluator, CommandEvaluatorSettings, JunitSettings, MeasureSettings, MeasuredTime, MetricFormat,
-    MetricSettings, TestFormat, TestSettings,
+    CheckSettings, CommandEvaluator, CommandEvaluatorSettings, JunitSettings, MeasureSettings, MeasuredTime,
+    MetricFormat, MetricSettings, TestFormat, TestSettings,
 };
 pub use launcher::{Launcher, StepSettings};
 pub use parameter::{Parameter, ParameterProposer, ParameterProposerSettings, ParameterValues, Site};

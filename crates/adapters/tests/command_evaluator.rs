@@ -21,6 +21,7 @@ fn request(folders: &Folders, incumbent: bool) -> EvaluationRequest {
     let version =
         |name: &str| VersionInPlace { version_id: name.parse().unwrap(), directory: folders.path(name) };
     EvaluationRequest {
+        tolerated: Vec::new(),
         candidate: version("new"),
         incumbent: incumbent.then(|| version("old")),
         iteration: 9,
@@ -480,4 +481,103 @@ fn settings_survive_being_written() {
     let settings: CommandEvaluatorSettings = toml::from_str(settings).unwrap();
     let written = toml::to_string(&settings).unwrap();
     assert_eq!(toml::from_str::<CommandEvaluatorSettings>(&written).unwrap(), settings);
+}
+
+#[tokio::test]
+async fn failed_tests_are_run_again_on_both_versions_as_often_as_the_settings_say() {
+    let folders = folders();
+    folders.write("new/state", "broken");
+    folders.write("old/state", "whole");
+    let settings = "build = { command = 'touch built' }\n[test]\nformat = 'exit_code'\n\
+                    command = 'test -e built && grep -q whole state'\nretries = 1\n";
+    let evaluator = evaluator(settings, Arc::new(PlainSandbox::default()));
+    let request = request(&folders, true);
+    let status = async |subject, attempt| {
+        let reports = evaluator.retest(&request, subject, attempt).await.unwrap()?;
+        Some(reports[0].status)
+    };
+    // The incumbent was not built before: nothing was measured.
+    assert_eq!(status(Subject::Incumbent, 1).await, Some(TestStatus::Pass));
+    assert_eq!(status(Subject::Candidate, 1).await, Some(TestStatus::Fail));
+    assert_eq!(status(Subject::Candidate, 2).await, None, "it was tried often enough");
+    let alone = EvaluationRequest { incumbent: None, ..request.clone() };
+    assert_eq!(evaluator.retest(&alone, Subject::Incumbent, 1).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_tolerated_failure_does_not_keep_the_candidate_from_being_measured_and_is_reported() {
+    let folders = folders();
+    let settings = measuring("command = 'echo METRIC t=1 ms'\nrounds = 2").replace("'true'", "'false'");
+    let evaluator = evaluator(&settings, Arc::new(PlainSandbox::default()));
+    let test = evoseal_safety::NamedTest { test_type: "tests".to_owned(), name: "false".to_owned() };
+    let strict = request(&folders, true);
+    let tolerant = EvaluationRequest { tolerated: vec![test], ..strict.clone() };
+    for (request, samples) in [(&strict, 0), (&tolerant, 2)] {
+        let evaluation = evaluator.evaluate(request).await.unwrap();
+        assert_eq!(report(&evaluation).status, TestStatus::Fail);
+        assert_eq!(evaluation.metrics.iter().map(|metric| metric.samples.len()).sum::<usize>(), samples);
+    }
+}
+
+#[test]
+fn more_retries_than_anyone_waits_for_are_refused() {
+    let settings = "[test]\ncommand = 'true'\nformat = 'exit_code'\nretries = 21\n";
+    let settings: CommandEvaluatorSettings = toml::from_str(settings).unwrap();
+    let error =
+        CommandEvaluator::new(settings, Launcher::new(Arc::new(PlainSandbox::default()))).unwrap_err();
+    assert!(error.to_string().contains("`test.retries`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_check_that_fails_is_run_on_the_incumbent_too_and_stops_the_measurement_only_if_it_decides() {
+    let folders = folders();
+    folders.write("old/tidy", "");
+    for (mode, samples) in [("required", 0), ("wanted", 2), ("dry_run", 2)] {
+        let measured = measuring("command = 'echo METRIC t=1 ms'\nrounds = 2");
+        let checks = format!(
+            "[[checks]]\nname = 'always'\ncommand = 'true'\n\
+             [[checks]]\nname = 'tidy'\nmode = '{mode}'\ncommand = 'test -e tidy || {{ echo untidy; false; }}'\n"
+        );
+        let evaluation = evaluate(&folders, &format!("{measured}{checks}")).await;
+        let results: Vec<(&str, bool, Option<bool>)> = evaluation
+            .checks
+            .iter()
+            .map(|check| (check.name.as_str(), check.passed, check.incumbent_passed))
+            .collect();
+        assert_eq!(results, [("always", true, None), ("tidy", false, Some(true))], "{mode}");
+        assert!(evaluation.checks[1].message.as_ref().unwrap().contains("untidy"));
+        assert_eq!(evaluation.metrics.iter().map(|metric| metric.samples.len()).sum::<usize>(), samples);
+        assert_eq!(evaluation.faults, []);
+    }
+}
+
+#[tokio::test]
+async fn a_check_that_decides_and_cannot_be_run_is_a_fault_and_no_verdict() {
+    let folders = folders();
+    let check = |mode: &str| {
+        format!(
+            "[test]\ncommand = 'true'\nformat = 'exit_code'\n\
+             [[checks]]\nname = 'lint'\nmode = '{mode}'\ncommand = ['no-such-linter']\n"
+        )
+    };
+    let evaluation = evaluate(&folders, &check("required")).await;
+    let (kind, stage, subject, _) = fault(&evaluation);
+    assert_eq!((kind, stage, subject), (FaultKind::NotRun, "check", Subject::Candidate));
+    assert_eq!(evaluation.checks, []);
+    let evaluation = evaluate(&folders, &check("wanted")).await;
+    assert_eq!((evaluation.faults.len(), evaluation.checks[0].passed), (0, false));
+}
+
+#[test]
+fn checks_without_a_name_or_with_the_same_are_refused() {
+    for checks in [
+        "[[checks]]\nname = ' '\ncommand = 'true'\n",
+        "[[checks]]\nname = 'a'\ncommand = 'true'\n[[checks]]\nname = 'a'\ncommand = 'false'\n",
+    ] {
+        let settings = format!("[test]\ncommand = 'true'\nformat = 'exit_code'\n{checks}");
+        let settings: CommandEvaluatorSettings = toml::from_str(&settings).unwrap();
+        let launcher = Launcher::new(Arc::new(PlainSandbox::default()));
+        let error = CommandEvaluator::new(settings, launcher).unwrap_err();
+        assert!(error.to_string().contains("`checks`"), "{error}");
+    }
 }

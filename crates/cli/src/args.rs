@@ -82,6 +82,12 @@ pub(crate) enum Command {
     /// detector judges the kept measurements again, and the policy decides. With `--set` of the policy's keys alone, the
     /// judgement of then is decided on; a key of the detector asks the detector again.
     Rejudge(RejudgeArguments),
+    /// Make the candidate of an iteration the accepted version, whatever the loop decided.
+    Approve(ApproveArguments),
+    /// Decide that the candidate of an iteration is not to be the accepted version; where it is, go back to the one before.
+    Reject(OverrideArguments),
+    /// Keep the candidate of an iteration without accepting it.
+    Hold(OverrideArguments),
     /// Capture, list, compare, restore, verify, prune, pin and delete checkpoints.
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
@@ -192,6 +198,31 @@ pub(crate) struct RollbackArguments {
     /// List what would change, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// What every decision of a person needs.
+#[derive(Debug, Args)]
+pub(crate) struct OverrideArguments {
+    /// The iteration, or its version: `7` or `v7`.
+    pub(crate) iteration: String,
+    /// Why, for the record.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Who decides, for the record [default: the name of the user].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+    /// Show what would happen, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArguments {
+    #[command(flatten)]
+    pub(crate) common: OverrideArguments,
+    /// Approve also what hard evidence stands against: a failed test, a crash, tampering, or no evaluation at all.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -180,8 +180,11 @@ pub(crate) enum SimulateOverTime {
         #[arg(long, value_name = "CHANCE", default_value_t = 0.05)]
         alpha: f64,
         /// Measure only the candidate of each step, not its incumbent.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "baseline")]
         candidate_only: bool,
+        /// Measure the first version in turn with each candidate, instead of its incumbent.
+        #[arg(long)]
+        baseline: bool,
         #[command(flatten)]
         noise: NoiseArguments,
     },
@@ -246,6 +249,8 @@ pub(crate) enum NoiseShape {
     HeavyTailed,
     /// Each value depends on the one before: autoregressive, 0.7.
     Autoregressive,
+    /// The same with 0.3.
+    WeaklyAutoregressive,
     /// Two modes.
     TwoModes,
 }
@@ -257,6 +262,7 @@ impl From<NoiseShape> for NoiseKind {
             NoiseShape::LogNormal => Self::LogNormal,
             NoiseShape::HeavyTailed => Self::HeavyTailed,
             NoiseShape::Autoregressive => Self::Autoregressive,
+            NoiseShape::WeaklyAutoregressive => Self::WeaklyAutoregressive,
             NoiseShape::TwoModes => Self::TwoModes,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use evoseal_types::ErrorClass;
+use evoseal_types::{ErrorClass, is_storage_full};
 use serde::Serialize;
 
 /// Exit codes of the program.
@@ -51,6 +51,10 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
 }
 
+/// What to do about a full disk.
+const NO_ROOM: &str = "make room on the disk of that path and start again, which goes on in the same place; `evoseal gc` gives back \
+     what evoseal itself needs no more";
+
 /// The result of a command.
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
@@ -68,8 +72,13 @@ impl Failure {
         self
     }
 
+    /// A hint for this very error, if there is one, instead of a general one.
+    fn or_hint(self, hint: Option<&str>) -> Self {
+        Self { hint: hint.map(str::to_owned).or(self.hint), ..self }
+    }
+
     /// An error with all its causes in one line.
-    fn of(error: &dyn std::error::Error, class: ErrorClass) -> Self {
+    fn of(error: &(dyn std::error::Error + 'static), class: ErrorClass) -> Self {
         let mut message = error.to_string();
         for cause in std::iter::successors(error.source(), |cause| cause.source()) {
             let cause = cause.to_string();
@@ -77,13 +86,15 @@ impl Failure {
                 message = format!("{message}: {cause}");
             }
         }
-        Self { exit: class.into(), message, hint: None }
+        let hint = is_storage_full(error).then(|| NO_ROOM.to_owned());
+        Self { exit: class.into(), message, hint }
     }
 
     /// A file operation that the operating system refused.
     pub(crate) fn io(action: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         let message = format!("cannot {action} {}: {error}", path.display());
-        Self { exit: ErrorClass::of_io(error).into(), message, hint: None }
+        let hint = is_storage_full(error).then(|| NO_ROOM.to_owned());
+        Self { exit: ErrorClass::of_io(error).into(), message, hint }
     }
 }
 
@@ -99,8 +110,7 @@ impl From<evoseal_checkpoint::Error> for Failure {
             Error::Format { .. } => Some("use the version of evoseal that wrote it, or a newer one"),
             _ => None,
         };
-        let hint = hint.map(str::to_owned);
-        Self { hint, ..Self::of(&error, error.class()) }
+        Self::of(&error, error.class()).or_hint(hint)
     }
 }
 
@@ -117,8 +127,7 @@ impl From<evoseal_rollback::Error> for Failure {
             evoseal_rollback::Error::NoTarget { .. } => Some("`evoseal checkpoint list` shows what there is"),
             _ => None,
         };
-        let hint = hint.map(str::to_owned);
-        Self { hint, ..Self::of(&error, error.class()) }
+        Self::of(&error, error.class()).or_hint(hint)
     }
 }
 
@@ -156,17 +165,19 @@ impl From<evoseal_pipeline::Error> for Failure {
                 "nothing was changed; make the test command of evoseal.toml pass on the present state first",
             ),
             Error::Locked { .. } => Some("wait for it to end, or end it"),
+            Error::Invalid { what, .. } if what.starts_with("iteration ") => {
+                Some("`evoseal log` lists the iterations")
+            }
             Error::Invalid { what, .. } if what == "workspace" => {
                 Some("`evoseal rollback` returns the workspace to the last accepted version")
             }
             _ => None,
         };
-        let hint = hint.map(str::to_owned);
         match error {
             Error::Safety(error) => error.into(),
             Error::Checkpoint(error) => error.into(),
             Error::Guard(error) => error.into(),
-            error => Self { hint, ..Self::of(&error, error.class()) },
+            error => Self::of(&error, error.class()).or_hint(hint),
         }
     }
 }

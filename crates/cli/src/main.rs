@@ -10,6 +10,7 @@ mod detect_args;
 mod failure;
 mod output;
 mod overlay;
+mod ownership;
 mod progress;
 mod project;
 mod quantity;

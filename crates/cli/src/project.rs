@@ -9,8 +9,8 @@ use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterPro
 use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, CheckpointStore};
 use evoseal_metrics::{MetricStore, MetricsSettings, MetricsTracker};
 use evoseal_pipeline::{
-    Cancellation, ConsecutiveFailures, EvolutionPipeline, Journal, JournalEntry, Observer, PipelineParts,
-    Proposer, RunState, TimeLimit,
+    Cancellation, EvolutionPipeline, Journal, JournalEntry, LoopRules, Observer, PipelineParts, Proposer,
+    RunState,
 };
 use evoseal_regression::{RegressionDetector, RegressionSettings};
 use evoseal_rollback::{Rollback, RollbackManager};
@@ -20,7 +20,8 @@ use evoseal_types::{Clock, SystemClock};
 
 use crate::args::GlobalArguments;
 use crate::failure::{Failure, Result};
-use crate::settings::{FILE_NAME, LoadedSettings, ProposerKind};
+use crate::ownership::Ownership;
+use crate::settings::{FILE_NAME, LoadedSettings, ProposerKind, Settings};
 
 /// The folder in the workspace that holds everything of ours.
 const STATE_FOLDER: &str = ".evoseal";
@@ -56,7 +57,6 @@ impl Project {
         Ok(Self { root, loaded, clock: Arc::new(SystemClock::new()) })
     }
 
-    /// The folder for everything of ours.
     /// The same project, with more of the workspace captured than its settings say.
     pub(crate) fn capturing(mut self, include_ignored: bool, mtimes: bool, xattrs: bool) -> Self {
         let settings = &mut self.loaded.settings.safety.checkpoints;
@@ -66,8 +66,21 @@ impl Project {
         self
     }
 
+    /// The folder for everything of ours.
     pub(crate) fn state_directory(&self) -> PathBuf {
         self.root.join(STATE_FOLDER)
+    }
+
+    /// Creates that folder.
+    pub(crate) fn create_state_directory(&self) -> Result<PathBuf> {
+        let state = self.state_directory();
+        create_folder(&state)?;
+        // A workspace under version control must not commit our folder.
+        let ignore = state.join(".gitignore");
+        if !ignore.exists() {
+            std::fs::write(&ignore, "*\n").map_err(|error| Failure::io("write", &ignore, &error))?;
+        }
+        Ok(state)
     }
 
     fn checkpoint_directory(&self) -> PathBuf {
@@ -104,7 +117,7 @@ impl Project {
     /// What decides.
     pub(crate) fn policy(&self) -> Result<StandardPolicy> {
         let settings = &self.loaded.settings;
-        Ok(StandardPolicy::new(settings.safety.policy(&settings.validation))?)
+        Ok(settings.safety.decision_policy(&settings.validation)?)
     }
 
     /// The entries of the journal. Nothing is written.
@@ -124,13 +137,7 @@ impl Project {
 
     /// Opens the store of checkpoints alone: what needs nothing else does not wait for the rest.
     pub(crate) fn open_checkpoints(&self) -> Result<CheckpointManager> {
-        let state = self.state_directory();
-        create_folder(&state)?;
-        // A workspace under version control must not commit our folder.
-        let ignore = state.join(".gitignore");
-        if !ignore.exists() {
-            std::fs::write(&ignore, "*\n").map_err(|error| Failure::io("write", &ignore, &error))?;
-        }
+        self.create_state_directory()?;
         // Retention is the safety layer's task here: it knows which versions a rollback may need.
         let settings = self.loaded.settings.safety.checkpoints.clone();
         Ok(CheckpointManager::builder()
@@ -196,39 +203,33 @@ impl Project {
             evoseal_sandbox::ENVIRONMENT_DEFAULT.iter().copied().chain(extra.iter().map(String::as_str));
         let environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
         let environment = EnvironmentPolicy::new(allowed)?.build(&environment);
-        let hidden = vec![
+        let own = ["rollback", "journal.jsonl", "run.lock", "commands.lock"];
+        let state = self.state_directory();
+        let mut hidden = vec![
             self.checkpoint_directory(),
             self.metrics_path(),
-            self.state_directory().join("rollback"),
             self.evidence().folder().to_owned(),
             self.audit_log().path().to_owned(),
             self.audit_log().head_path(),
         ];
+        hidden.extend(own.map(|name| state.join(name)));
         Ok(Launcher::new(sandbox).with_environment(environment).with_hidden(hidden))
     }
 
-    /// The rules about edits. Protected paths are pinned as they are now.
-    fn guards(&self) -> Result<Vec<Arc<dyn Guard>>> {
-        let settings = &self.loaded.settings;
-        let common = evoseal_sandbox::presets::COMMON.iter().copied();
-        let protected = settings.edit.protected.iter().map(String::as_str).chain(common);
-        let mut guards: Vec<Arc<dyn Guard>> = vec![Arc::new(ProtectedPaths::pin(&self.root, protected)?)];
-        if settings.safety.safety_checks_enabled {
-            guards.push(Arc::new(EditScope::new(&settings.edit.allowed_patterns)?));
-            guards.push(Arc::new(EditSize::new(settings.edit.max_files, settings.edit.max_bytes)));
-        }
-        Ok(guards)
-    }
-
-    /// The loop.
+    /// The loop. Without ownership it can be put together, which checks the settings, and should not be run.
     pub(crate) fn pipeline(
         &self,
         stores: &Stores,
+        ownership: Option<&Ownership>,
         observer: Arc<dyn Observer>,
         cancellation: Cancellation,
     ) -> Result<EvolutionPipeline> {
         let settings = &self.loaded.settings;
-        let launcher = self.launcher(Arc::new(LinuxSandbox::detect()))?;
+        let mut sandbox = LinuxSandbox::detect();
+        if let Some(ownership) = ownership {
+            sandbox = sandbox.tethered(ownership.tether.clone());
+        }
+        let launcher = self.launcher(Arc::new(sandbox))?;
         let proposer: Arc<dyn Proposer> = match settings.propose.kind()? {
             ProposerKind::Command(command) => {
                 require_program(&command.command, "propose.command")?;
@@ -249,16 +250,18 @@ impl Project {
             .observer(observer)
             .cancellation(cancellation)
             .configuration(self.configuration())
-            .stop_condition(Arc::new(ConsecutiveFailures(settings.run.max_consecutive_rejections)));
-        if let Some(limit) = settings.run.time_limit() {
-            builder = builder.stop_condition(Arc::new(TimeLimit(limit)));
+            .rules(LoopRules::from(&settings.safety));
+        builder = settings.run.breakers(builder);
+        if let Some(ownership) = ownership {
+            builder = builder.run_lock(Arc::clone(&ownership.lock));
         }
         if let Some(objective) = &settings.objective {
             builder = builder.objective(objective.clone());
         }
-        for guard in self.guards()? {
-            builder = builder.guard(guard);
-        }
+        // What is wrong with a pattern is said before anything is evaluated.
+        guards(settings, &self.root)?;
+        let settings = settings.clone();
+        builder = builder.guards_from(move |workspace| guards(&settings, workspace));
         Ok(builder.build())
     }
 
@@ -266,6 +269,18 @@ impl Project {
     fn configuration(&self) -> BTreeMap<String, String> {
         self.loaded.written.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
     }
+}
+
+/// The rules about edits. Protected paths are pinned as they are now.
+fn guards(settings: &Settings, workspace: &Path) -> evoseal_sandbox::Result<Vec<Arc<dyn Guard>>> {
+    let common = evoseal_sandbox::presets::COMMON.iter().copied();
+    let protected = settings.edit.protected.iter().map(String::as_str).chain(common);
+    let mut guards: Vec<Arc<dyn Guard>> = vec![Arc::new(ProtectedPaths::pin(workspace, protected)?)];
+    if settings.safety.safety_checks_enabled {
+        guards.push(Arc::new(EditScope::new(&settings.edit.allowed_patterns)?));
+        guards.push(Arc::new(EditSize::new(settings.edit.max_files, settings.edit.max_bytes)));
+    }
+    Ok(guards)
 }
 
 /// The folder that the command line means.

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use evoseal_adapters::{
     CommandEvaluatorSettings, CommandLine, CommandProposerSettings, Parameter, ParameterProposerSettings,
 };
 use evoseal_metrics::MetricsSettings;
+use evoseal_pipeline::{
+    ConsecutiveFailures, DiskLimits, EvolutionPipelineBuilder, MaxEvaluations, NoImprovement, StopCondition,
+    TimeLimit,
+};
 use evoseal_safety::{SafetySettings, ValidationSettings};
 use evoseal_sandbox::Limits;
 use evoseal_types::Objective;
@@ -63,17 +68,61 @@ pub(crate) struct RunSettings {
     /// After how many seconds no further iteration begins. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) time_limit_sec: Option<u64>,
+    /// After how many iterations in a row without a measurable improvement of the objective a run ends. Default: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_iterations_without_improvement: Option<u64>,
+    /// After how many evaluations a run ends, those made again included. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_evaluations: Option<u64>,
+    /// How many bytes must be free where `.evoseal` lies for a further iteration to begin. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) min_free_bytes: Option<u64>,
+    /// How many bytes the checkpoint store may take up for a further iteration to begin. Default: no limit;
+    /// `safety.checkpoints.max_store_bytes` deletes old checkpoints instead of ending the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_store_bytes: Option<u64>,
 }
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { iterations: 20, seed: 0, max_consecutive_rejections: 5, time_limit_sec: None }
+        Self {
+            iterations: 20,
+            seed: 0,
+            max_consecutive_rejections: 5,
+            time_limit_sec: None,
+            max_iterations_without_improvement: None,
+            max_evaluations: None,
+            min_free_bytes: None,
+            max_store_bytes: None,
+        }
     }
 }
 
 impl RunSettings {
     pub(crate) fn time_limit(&self) -> Option<Duration> {
         self.time_limit_sec.map(Duration::from_secs)
+    }
+
+    /// Ends a run on what these settings limit, besides the number of its iterations.
+    pub(crate) fn breakers(&self, mut builder: EvolutionPipelineBuilder) -> EvolutionPipelineBuilder {
+        let mut conditions: Vec<Arc<dyn StopCondition>> =
+            vec![Arc::new(ConsecutiveFailures(self.max_consecutive_rejections))];
+        if let Some(limit) = self.time_limit() {
+            conditions.push(Arc::new(TimeLimit(limit)));
+        }
+        if let Some(count) = self.max_iterations_without_improvement {
+            conditions.push(Arc::new(NoImprovement(count)));
+        }
+        if let Some(limit) = self.max_evaluations {
+            conditions.push(Arc::new(MaxEvaluations(limit)));
+        }
+        for condition in conditions {
+            builder = builder.stop_condition(condition);
+        }
+        builder.disk_limits(DiskLimits {
+            free_bytes_min: self.min_free_bytes,
+            store_bytes_max: self.max_store_bytes,
+        })
     }
 }
 
@@ -202,7 +251,8 @@ impl LoadedSettings {
 
     /// What each type cannot check by itself.
     fn check(&self) -> Result<()> {
-        let Settings { objective, evaluate, .. } = &self.settings;
+        let Settings { objective, evaluate, safety, .. } = &self.settings;
+        safety.check()?;
         let Some(objective) = objective else { return Ok(()) };
         let measured =
             evaluate.measure.as_ref().map(|measure| measure.measure_time.as_slice()).unwrap_or_default();

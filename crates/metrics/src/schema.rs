@@ -87,6 +87,10 @@ impl Failure {
                 Error::Database { action, path, source: Box::new(error), class }
             }
             Self::Sql(error) => match class_of(&error) {
+                Ok(class) if is_storage_full(&error) => {
+                    let error = std::io::Error::new(std::io::ErrorKind::StorageFull, error);
+                    Error::Database { action, path, source: Box::new(error), class }
+                }
                 Ok(class) => Error::Database { action, path, source: Box::new(error), class },
                 Err(ErrorCode::NotADatabase) => {
                     Error::Format { path, found: "no SQLite database".to_owned(), supported: supported() }
@@ -95,6 +99,13 @@ impl Failure {
             },
         }
     }
+}
+
+/// Whether SQLite found no room, for the database or for the index of its log.
+fn is_storage_full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || code == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 /// What the caller can do; the code itself for the two that have errors of their own.

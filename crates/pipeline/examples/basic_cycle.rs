@@ -69,7 +69,7 @@ impl Evaluator for ReadsTheFile {
                 .flat_map(|old| Self::measure(&old.directory))
                 .collect(),
             paired: request.incumbent.is_some(),
-            faults: Vec::new(),
+            ..Evaluation::default()
         })
     }
 }

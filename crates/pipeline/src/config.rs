@@ -7,7 +7,7 @@ use evoseal_regression::RegressionSettings;
 use evoseal_safety::{SafetySettings, SafetySwitches, StandardPolicy, ValidationSettings};
 use serde::{Deserialize, Serialize};
 
-use crate::{ConsecutiveFailures, Result, RunOptions, StopCondition};
+use crate::{ConsecutiveFailures, LoopRules, Result, RunOptions, StopCondition};
 
 /// Settings of a loop and of its parts (the published name). Components do not stand in here: they go through
 /// [`EvolutionPipeline::builder`](crate::EvolutionPipeline::builder), made from what the methods give.
@@ -81,12 +81,18 @@ impl EvolutionConfig {
     ///
     /// [`Error::Safety`](crate::Error::Safety) for thresholds outside their range.
     pub fn policy(&self) -> Result<StandardPolicy> {
-        Ok(StandardPolicy::new(self.safety.policy(&self.validation))?)
+        self.safety.check()?;
+        Ok(self.safety.decision_policy(&self.validation)?)
     }
 
     /// The settings of the detector: those of the safety section with the thresholds of the metrics section added.
     pub fn detector(&self) -> RegressionSettings {
         self.metrics.join(self.safety.detector(&self.validation))
+    }
+
+    /// What follows from decisions and failures that are no verdict on a candidate.
+    pub fn rules(&self) -> LoopRules {
+        LoopRules::from(&self.safety)
     }
 
     /// The switches of the safety layer.

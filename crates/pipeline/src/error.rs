@@ -90,6 +90,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a disk without room is at the bottom of it.
+    pub fn is_storage_full(&self) -> bool {
+        evoseal_types::is_storage_full(self)
+    }
+
     /// What the caller should do.
     pub fn class(&self) -> ErrorClass {
         match self {

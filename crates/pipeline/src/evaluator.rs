@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use evoseal_safety::EvaluationFault;
-use evoseal_types::{MetricSamples, TestReport, VersionId};
+use evoseal_safety::{CheckResult, EvaluationFault, NamedTest, Subject};
+use evoseal_types::{MetricSamples, TestReport, TestStatus, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -31,6 +31,39 @@ pub struct EvaluationRequest {
     pub iteration: u64,
     /// A folder of the run, outside both versions, where the evaluator may leave files.
     pub run_directory: PathBuf,
+    /// Tests whose failure does not keep the evaluation from going on: they are known to be flaky on the accepted version. They
+    /// are run and reported like any other.
+    pub tolerated: Vec<NamedTest>,
+}
+
+impl EvaluationRequest {
+    /// Whether all that is wrong with a report are failures of tests that are tolerated.
+    ///
+    /// ```
+    /// # use evoseal_pipeline::{EvaluationRequest, VersionInPlace};
+    /// use evoseal_safety::NamedTest;
+    /// use evoseal_types::{TestCase, TestReport, TestStatus};
+    ///
+    /// # let version = VersionInPlace { version_id: "v1".parse()?, directory: "/workspace".into() };
+    /// let request = EvaluationRequest {
+    ///     tolerated: vec![NamedTest { test_type: "unit".to_owned(), name: "sends".to_owned() }],
+    /// #     candidate: version, incumbent: None, iteration: 1, run_directory: "/run".into(),
+    /// };
+    /// let case = |name: &str| TestCase { name: name.to_owned(), status: TestStatus::Fail, message: None };
+    /// assert!(request.tolerates(&TestReport::from_cases("unit", vec![case("sends")])));
+    /// assert!(!request.tolerates(&TestReport::from_cases("unit", vec![case("sends"), case("adds")])));
+    /// # Ok::<(), evoseal_types::Error>(())
+    /// ```
+    pub fn tolerates(&self, report: &TestReport) -> bool {
+        let failed = |status| matches!(status, TestStatus::Fail | TestStatus::Error);
+        let failures: Vec<_> = report.cases.iter().filter(|case| failed(case.status)).collect();
+        let is_tolerated = |name: &str| {
+            self.tolerated.iter().any(|test| test.test_type == report.test_type && test.name == name)
+        };
+        !failures.is_empty()
+            && failures.len() as u64 == report.tests_failed.saturating_add(report.tests_errors)
+            && failures.iter().all(|case| is_tolerated(&case.name))
+    }
 }
 
 /// What was observed.
@@ -38,6 +71,9 @@ pub struct EvaluationRequest {
 pub struct Evaluation {
     /// Test results of the candidate.
     pub test_results: Vec<TestReport>,
+    /// Checks of the candidate besides its tests.
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
     /// Measurements of the candidate.
     pub metrics: Vec<MetricSamples>,
     /// Measurements of the incumbent; empty if there was none.
@@ -58,12 +94,27 @@ pub struct Evaluation {
 ///   cancels.
 /// - *Read only.* The evaluator may leave build output in the two directories, but no entry that a checkpoint captures
 ///   counts: the pipeline restores what it finds changed.
+/// - *Tests can be run again.* `retest` runs no more than the tests, of the version that is meant, and at some attempt has had
+///   enough.
 /// - *Cancel safety.* The returned future may be dropped at any time; no process it started survives.
 /// - *Errors* mean that the evaluation could not be made at all; they are failed iterations.
 #[async_trait]
 pub trait Evaluator: fmt::Debug + Send + Sync {
     /// Evaluates.
     async fn evaluate(&self, request: &EvaluationRequest) -> Result<Evaluation>;
+
+    /// Runs the tests of one of the two versions once more, because some failed on the candidate: to tell failures from tests
+    /// that are flaky. `attempt` counts from 1 for each version. `None` if it cannot, or has been tried often enough: the
+    /// failure stands then, which is what an evaluator says that does not know better.
+    async fn retest(
+        &self,
+        request: &EvaluationRequest,
+        subject: Subject,
+        attempt: u32,
+    ) -> Result<Option<Vec<TestReport>>> {
+        let _ = (request, subject, attempt);
+        Ok(None)
+    }
 }
 
 /// Forwards every method to what a smart pointer holds.
@@ -77,6 +128,15 @@ macro_rules! forward_evaluator {
         impl<E: Evaluator + ?Sized> Evaluator for $pointer<E> {
             async fn evaluate(&self, request: &EvaluationRequest) -> Result<Evaluation> {
                 (**self).evaluate(request).await
+            }
+
+            async fn retest(
+                &self,
+                request: &EvaluationRequest,
+                subject: Subject,
+                attempt: u32,
+            ) -> Result<Option<Vec<TestReport>>> {
+                (**self).retest(request, subject, attempt).await
             }
         }
     };

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use evoseal_checkpoint::{CheckpointStoreExt, NewCheckpoint, RestoreMode, Source};
 use evoseal_safety::{
-    Observations, Outcome, ProposalRecord, Settlement, SettlementReport, ValidationRequest, VersionRef,
+    Observations, Outcome, PersonsVerdict, ProposalRecord, Settlement, SettlementReport, ValidationRequest,
+    VersionRef,
 };
 use evoseal_sandbox::{Edit, Violation};
 use evoseal_types::{Change, VersionId};
@@ -16,10 +17,7 @@ use crate::journal::{InFlight, JournalEntry};
 use crate::observe::{could_not_look, cut, describe, means, not_run, observe, past_outcome, summary_of};
 use crate::pipeline::{EvolutionPipeline, Run, off_thread};
 use crate::result::{IterationResult, version_of};
-use crate::{
-    Brief, Error, Evaluation, EvaluationRequest, Proposal, ProposalContext, Result, StopReason,
-    VersionInPlace,
-};
+use crate::{Brief, Error, EvaluationRequest, Proposal, ProposalContext, Result, StopReason, VersionInPlace};
 
 /// How many earlier iterations a proposer is told about.
 const OUTCOMES_MAX: usize = 20;
@@ -51,7 +49,12 @@ impl EvolutionPipeline {
     /// Phases 6 and 7 of an iteration whose decision is made; `Some` if the run has to end because of it.
     pub(crate) async fn complete(&self, run: &mut Run) -> Result<Option<StopReason>> {
         let iteration = flight_of(run)?.iteration;
+        if let Some(reason) = self.confirm(run).await? {
+            return Ok(Some(reason));
+        }
         let stop = self.carry_out(run).await?;
+        let asked = self.ask_a_person(run).await?;
+        let stop = stop.or(asked);
         run.record(JournalEntry::IterationEnded { at: self.parts.clock.now(), iteration }).await?;
         if let Some(finished) = run.state.finished.last() {
             let result = Box::new(IterationResult::from(finished));
@@ -72,6 +75,10 @@ impl EvolutionPipeline {
                 self.give_up(run, INTERRUPTED).await?;
                 return Ok(Some(StopReason::Interrupted));
             }
+        }
+        if !self.retest(run).await? {
+            self.give_up(run, INTERRUPTED).await?;
+            return Ok(Some(StopReason::Interrupted));
         }
         self.judge(run).await?;
         Ok(None)
@@ -115,7 +122,13 @@ impl EvolutionPipeline {
                 self.give_up(run, "the proposer has nothing more to propose").await?;
                 return Ok(Some(StopReason::ProposerExhausted { reason: cut(&reason) }));
             }
+            Err(error) if error.is_storage_full() => return Err(error),
             Err(error) => (describe(&error), true),
+        };
+        let (change, failed) = if self.made_room(flight.incumbent.checkpoint).await? {
+            (format!("{change}; it filled the disk, and was undone"), true)
+        } else {
+            (change, failed)
         };
         self.stage_completed(iteration, Stage::Propose, change.clone());
         self.parts.gate.record_proposal(&proposal_of(&flight, &change, failed)).await?;
@@ -125,6 +138,9 @@ impl EvolutionPipeline {
         }
         let version = match self.capture_candidate(run, &flight).await {
             Ok(version) => version,
+            Err(error) if error.is_storage_full() && !self.gave_back(flight.incumbent.checkpoint).await? => {
+                return Err(error);
+            }
             // A workspace that cannot be captured is the proposal's fault as a rule, and no candidate. If it is the
             // store's fault, going back will fail too, and that ends the run.
             Err(error) => {
@@ -183,6 +199,13 @@ impl EvolutionPipeline {
             self.observe_fault(run, "propose", "the proposal changed nothing".to_owned()).await?;
             return Ok(true);
         }
+        let person = self.persons_decision(run, &version).await?;
+        if person.as_ref().is_some_and(|person| person.verdict != PersonsVerdict::Approve) {
+            // It was asked once, and answered.
+            let observations = Observations { person, ..Observations::default() };
+            run.record(JournalEntry::Observed { iteration: flight.iteration, observations }).await?;
+            return Ok(true);
+        }
         if let Some(checkpoint) = version.checkpoint {
             // A no-op unless this iteration was interrupted before and the workspace went back to the incumbent.
             self.restore_workspace(checkpoint).await?;
@@ -193,15 +216,14 @@ impl EvolutionPipeline {
             run.state.incumbent.as_ref().map(|(_, observations)| observations.clone()).unwrap_or_default();
         let observations = if violations.is_empty() {
             self.stage_started(iteration, Stage::Evaluate);
-            let request = self.evaluation_request(&flight, &version).await?;
-            let evaluated = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await;
-            let Some(evaluated) = evaluated else { return Ok(false) };
-            let evaluation = evaluated.unwrap_or_else(|error| Evaluation {
-                faults: vec![not_run("evaluate", describe(&error))],
-                ..Evaluation::default()
-            });
+            let quarantined: Vec<_> = run.state.quarantined.iter().cloned().collect();
+            let evaluated = self.evaluate_bounded(run, &flight, &version, quarantined.clone()).await?;
+            let Some(evaluation) = evaluated else { return Ok(false) };
+            // What filled the disk is the candidate's, if it is gone with what its evaluation left behind.
+            self.made_room(version.checkpoint).await?;
             let violations = self.check_edit(iteration, &changes).await?;
-            let observations = observe(evaluation, violations, &earlier);
+            let observed = observe(evaluation, violations, &earlier);
+            let observations = Observations { person, quarantined, ..observed };
             self.stage_completed(iteration, Stage::Evaluate, summary_of(&observations));
             observations
         } else {
@@ -212,10 +234,10 @@ impl EvolutionPipeline {
     }
 
     /// What all guards say.
-    async fn check_edit(&self, iteration: u64, changes: &[Change]) -> Result<Vec<Violation>> {
+    pub(crate) async fn check_edit(&self, iteration: u64, changes: &[Change]) -> Result<Vec<Violation>> {
         self.stage_started(iteration, Stage::Guard);
         let (guards, workspace, changes) =
-            (self.guards.clone(), self.parts.workspace.clone(), changes.to_vec());
+            (self.all_guards(), self.parts.workspace.clone(), changes.to_vec());
         let violations = off_thread("checking the edit", move || {
             let edit = Edit { workspace: &workspace, changes: &changes };
             let looked = guards.iter().map(|guard| {
@@ -236,7 +258,11 @@ impl EvolutionPipeline {
     }
 
     /// Lays the incumbent out beside the candidate.
-    async fn evaluation_request(&self, flight: &InFlight, version: &VersionRef) -> Result<EvaluationRequest> {
+    pub(crate) async fn evaluation_request(
+        &self,
+        flight: &InFlight,
+        version: &VersionRef,
+    ) -> Result<EvaluationRequest> {
         let incumbent = match flight.incumbent.checkpoint {
             Some(checkpoint) if version.checkpoint.is_some() => {
                 let directory = self.parts.state_directory.join("incumbent");
@@ -254,6 +280,7 @@ impl EvolutionPipeline {
             incumbent,
             iteration: flight.iteration,
             run_directory: self.run_directory().await?,
+            tolerated: Vec::new(),
         })
     }
 
@@ -289,7 +316,7 @@ impl EvolutionPipeline {
         }
         let iteration = flight.iteration;
         self.stage_started(iteration, Stage::Settle);
-        let validation = flight.validation.clone().ok_or_else(|| Error::Invalid {
+        let validation = flight.judgement().cloned().ok_or_else(|| Error::Invalid {
             what: "journal".to_owned(),
             reason: "it has a settlement without a decision".to_owned(),
         })?;
@@ -339,7 +366,7 @@ impl EvolutionPipeline {
         candidate: evoseal_types::CheckpointId,
     ) -> Result<evoseal_types::CheckpointId> {
         self.restore_workspace(candidate).await?;
-        let observations = flight.observations.clone().unwrap_or_default();
+        let observations = flight.observed().cloned().unwrap_or_default();
         let checkpoint =
             self.capture_accepted(version_id, flight.incumbent.checkpoint, &observations).await?;
         run.record(JournalEntry::AcceptedCaptured { iteration: flight.iteration, checkpoint }).await?;
@@ -410,7 +437,7 @@ fn stop_after(flight: &InFlight, report: &SettlementReport) -> Option<StopReason
 }
 
 /// The iteration in flight.
-fn flight_of(run: &Run) -> Result<&InFlight> {
+pub(crate) fn flight_of(run: &Run) -> Result<&InFlight> {
     run.state.in_flight.as_ref().ok_or_else(|| Error::Invalid {
         what: "journal".to_owned(),
         reason: "it has no iteration in flight".to_owned(),

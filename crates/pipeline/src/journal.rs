@@ -1,9 +1,12 @@
 //! The durable journal of a workspace's runs, and what follows from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use evoseal_safety::{Observations, Outcome, SafetyValidation, SettlementReport, VersionRef};
-use evoseal_types::{Change, CheckpointId, Digest, Timestamp};
+use evoseal_safety::{
+    EvaluationFault, Flakiness, NamedTest, Observations, Outcome, PersonsDecision, PersonsOrder,
+    PersonsVerdict, SafetyValidation, SettlementReport, Subject, VersionRef,
+};
+use evoseal_types::{Change, CheckpointId, Digest, TestStatus, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::StopReason;
@@ -20,6 +23,9 @@ pub enum JournalEntry {
         iterations: u64,
         /// The seed that proposers draw from.
         seed: u64,
+        /// What this run does not protect, because it was switched off.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unprotected: Vec<String>,
     },
     /// A version to start from was captured, evaluated and found good.
     BaselineAccepted {
@@ -59,6 +65,13 @@ pub enum JournalEntry {
         /// What differs from the incumbent.
         changes: Vec<Change>,
     },
+    /// An evaluation could not be made because of its surroundings, and is about to be made again.
+    EvaluationFailed {
+        /// The iteration.
+        iteration: u64,
+        /// What kept it from being made.
+        faults: Vec<EvaluationFault>,
+    },
     /// Everything that the decision will be based on.
     Observed {
         /// The iteration.
@@ -66,8 +79,29 @@ pub enum JournalEntry {
         /// What was observed.
         observations: Observations,
     },
+    /// Tests that failed on the candidate were run again.
+    Retested {
+        /// The iteration.
+        iteration: u64,
+        /// How they ended.
+        retest: Retest,
+    },
     /// The decision, about to be carried out.
     Decided {
+        /// The iteration.
+        iteration: u64,
+        /// The judgement.
+        validation: Box<SafetyValidation>,
+    },
+    /// An acceptance is to be confirmed: what was observed with fresh samples.
+    ConfirmationObserved {
+        /// The iteration.
+        iteration: u64,
+        /// What was observed.
+        observations: Observations,
+    },
+    /// How what was observed with fresh samples was judged; this decides.
+    ConfirmationDecided {
         /// The iteration.
         iteration: u64,
         /// The judgement.
@@ -94,6 +128,11 @@ pub enum JournalEntry {
         /// What was done.
         report: SettlementReport,
     },
+    /// The evidence did not decide, and no run goes on before a person has.
+    PersonAsked {
+        /// The iteration.
+        iteration: u64,
+    },
     /// An iteration is complete.
     IterationEnded {
         /// When.
@@ -116,6 +155,22 @@ pub enum JournalEntry {
         /// The version that is the incumbent from now on.
         version: VersionRef,
     },
+    /// A person has decided about a version, which is about to be carried out.
+    Overriding {
+        /// The iteration.
+        iteration: u64,
+        /// The digest of the version's tree: the decision holds for every version that has it.
+        tree: Option<Digest>,
+        /// What is to be done.
+        order: PersonsOrder,
+    },
+    /// What a person decided has been carried out.
+    Overridden {
+        /// The iteration.
+        iteration: u64,
+        /// What was done.
+        report: SettlementReport,
+    },
     /// A run has ended.
     RunEnded {
         /// When.
@@ -123,6 +178,17 @@ pub enum JournalEntry {
         /// Why.
         reason: StopReason,
     },
+}
+
+/// One more run of failed tests on one of the two versions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retest {
+    /// Counts from 1 for each version.
+    pub attempt: u32,
+    /// On which version.
+    pub subject: Subject,
+    /// How each of the tests ended; `skip` where it was not run.
+    pub tests: Vec<(NamedTest, TestStatus)>,
 }
 
 /// An iteration that has begun, with what is known about it so far.
@@ -138,21 +204,49 @@ pub struct InFlight {
     pub proposed: Option<(String, bool)>,
     /// The candidate and what differs from the incumbent.
     pub candidate: Option<(VersionRef, Vec<Change>)>,
+    /// Evaluations that could not be made, and why, in order.
+    pub failed_evaluations: Vec<Vec<EvaluationFault>>,
     /// What was observed.
     pub observations: Option<Observations>,
+    /// Runs of failed tests again, in order.
+    pub retests: Vec<Retest>,
     /// The judgement.
     pub validation: Option<Box<SafetyValidation>>,
+    /// What was observed with fresh samples, where an acceptance is to be confirmed.
+    pub fresh_observations: Option<Observations>,
+    /// How that was judged.
+    pub confirmation: Option<Box<SafetyValidation>>,
     /// The checkpoint of an accepted candidate with its results.
     pub accepted: Option<CheckpointId>,
     /// What carrying out the decision did.
     pub settled: Option<SettlementReport>,
+    /// Whether a person was asked about it.
+    pub asked: bool,
 }
 
 impl InFlight {
     /// Whether the candidate is the incumbent now: it was decided so, and the decision was carried out.
     pub fn is_accepted(&self) -> bool {
-        self.validation.as_ref().is_some_and(|validation| validation.decision.outcome == Outcome::Accept)
+        self.judgement().is_some_and(|validation| validation.decision.outcome == Outcome::Accept)
             && self.settled.as_ref().is_some_and(|report| report.version_accepted)
+    }
+
+    /// Whether the candidate is the incumbent now because the objective is measurably better. Without an objective every
+    /// accepted version counts.
+    pub(crate) fn has_improved(&self) -> bool {
+        let improved = |validation: &SafetyValidation| validation.decision.objective_improved.unwrap_or(true);
+        self.is_accepted() && self.judgement().is_some_and(improved)
+    }
+
+    /// The judgement that counts: that of the confirmation where there was one.
+    pub fn judgement(&self) -> Option<&SafetyValidation> {
+        self.confirmation.as_deref().or(self.validation.as_deref())
+    }
+
+    /// What the judgement that counts was made from.
+    pub fn observed(&self) -> Option<&Observations> {
+        let fresh = self.fresh_observations.as_ref().filter(|_| self.confirmation.is_some());
+        fresh.or(self.observations.as_ref())
     }
 
     /// Whether a refused candidate stays in the workspace.
@@ -168,10 +262,15 @@ impl InFlight {
             incumbent,
             proposed: None,
             candidate: None,
+            failed_evaluations: Vec::new(),
             observations: None,
+            retests: Vec::new(),
             validation: None,
+            fresh_observations: None,
+            confirmation: None,
             accepted: None,
             settled: None,
+            asked: false,
         }
     }
 }
@@ -194,6 +293,40 @@ pub struct FinishedIteration {
     pub flight: InFlight,
     /// When it ended.
     pub ended_at: Timestamp,
+    /// What persons decided about it since, oldest first.
+    pub overrides: Vec<PersonsDecision>,
+}
+
+impl FinishedIteration {
+    /// Whether its candidate counts as accepted now: the last word of a person, or the decision.
+    pub fn stands_accepted(&self) -> bool {
+        match self.overrides.last().map(|decision| decision.verdict) {
+            Some(PersonsVerdict::Approve) => true,
+            Some(PersonsVerdict::Reject | PersonsVerdict::Hold) => false,
+            None => self.flight.is_accepted(),
+        }
+    }
+
+    /// Its candidate with the checkpoint that stands for it: the one with its results if it was accepted.
+    pub fn version(&self) -> Option<VersionRef> {
+        let (version, _) = self.flight.candidate.as_ref()?;
+        let checkpoint = if self.flight.is_accepted() { self.flight.accepted } else { None };
+        Some(VersionRef {
+            version_id: version.version_id.clone(),
+            checkpoint: checkpoint.or(version.checkpoint),
+        })
+    }
+}
+
+/// A person's decision that is not carried out yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingOverride {
+    /// The iteration.
+    pub iteration: u64,
+    /// The digest of the version's tree.
+    pub tree: Option<Digest>,
+    /// What is to be done.
+    pub order: PersonsOrder,
 }
 
 /// What follows from a journal.
@@ -218,8 +351,22 @@ pub struct RunState {
     /// Iterations without an accepted version since the last accepted one, or since the last run that ended: a run that
     /// was killed is carried on with.
     pub failures_in_a_row: u64,
+    /// How many evaluations were made since the last run that ended, those that failed included.
+    pub evaluations: u64,
+    /// Iterations since the objective last improved, or since the last run that ended.
+    pub without_improvement: u64,
+    /// Tests that were found to be flaky on an accepted version.
+    pub quarantined: BTreeSet<NamedTest>,
+    /// The iteration that a person is asked about.
+    pub asked: Option<u64>,
+    /// What a person has decided and nobody has carried out yet.
+    pub pending_override: Option<PendingOverride>,
+    /// What persons have decided, by the digest of the tree that it is about: the last word on each.
+    pub standing: BTreeMap<Digest, PersonsDecision>,
     /// Digests of workspaces in which a refused candidate was left.
     pub left_in_workspace: BTreeSet<Digest>,
+    /// What at least one run did not protect, because it was switched off.
+    pub unprotected: BTreeSet<String>,
 }
 
 impl RunState {
@@ -246,11 +393,12 @@ impl RunState {
     /// Adds one entry.
     pub fn apply(&mut self, entry: &JournalEntry) {
         match entry {
-            JournalEntry::RunStarted { at, iterations, seed } => {
+            JournalEntry::RunStarted { at, iterations, seed, unprotected } => {
                 self.run_started_at = Some(*at);
                 self.seed = Some(*seed);
                 self.run_target = Some((*iterations, self.finished.len() as u64));
                 self.run_ended = None;
+                self.unprotected.extend(unprotected.iter().cloned());
             }
             JournalEntry::BaselineAccepted { at, version, observations, .. } => {
                 let baseline = AcceptedBaseline {
@@ -261,6 +409,8 @@ impl RunState {
                 self.incumbent = Some((version.clone(), observations.clone()));
                 self.baselines.push(baseline);
                 self.failures_in_a_row = 0;
+                self.without_improvement = 0;
+                self.evaluations += 1;
             }
             JournalEntry::IterationStarted { at, iteration, incumbent } => {
                 self.in_flight = Some(InFlight::new(*iteration, *at, incumbent.clone()));
@@ -280,16 +430,34 @@ impl RunState {
             JournalEntry::RunEnded { at, reason } => {
                 self.run_ended = Some((*at, reason.clone()));
                 self.failures_in_a_row = 0;
+                self.without_improvement = 0;
+                self.evaluations = 0;
             }
+            JournalEntry::Overriding { iteration, tree, order } => {
+                let (iteration, tree, order) = (*iteration, *tree, order.clone());
+                self.pending_override = Some(PendingOverride { iteration, tree, order });
+            }
+            JournalEntry::Overridden { report, .. } => self.override_version(report),
             JournalEntry::Proposed { iteration, .. }
+            | JournalEntry::EvaluationFailed { iteration, .. }
+            | JournalEntry::Retested { iteration, .. }
+            | JournalEntry::PersonAsked { iteration }
             | JournalEntry::CandidateCaptured { iteration, .. }
             | JournalEntry::Observed { iteration, .. }
             | JournalEntry::Decided { iteration, .. }
+            | JournalEntry::ConfirmationObserved { iteration, .. }
+            | JournalEntry::ConfirmationDecided { iteration, .. }
             | JournalEntry::AcceptedCaptured { iteration, .. }
             | JournalEntry::Settled { iteration, .. } => {
                 if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.iteration == *iteration)
                 {
+                    self.evaluations += u64::from(is_of_an_evaluation(flight, entry));
                     advance(flight, entry);
+                }
+                match entry {
+                    JournalEntry::PersonAsked { iteration } => self.asked = Some(*iteration),
+                    JournalEntry::Observed { observations, .. } => self.quarantine(observations),
+                    _ => {}
                 }
             }
         }
@@ -300,8 +468,9 @@ impl RunState {
     fn finish(&mut self, iteration: u64, ended_at: Timestamp) {
         let Some(flight) = self.in_flight.take_if(|flight| flight.iteration == iteration) else { return };
         self.failures_in_a_row = if flight.is_accepted() { 0 } else { self.failures_in_a_row + 1 };
+        self.without_improvement = if flight.has_improved() { 0 } else { self.without_improvement + 1 };
         if let (true, Some((version, _)), Some(observations)) =
-            (flight.is_accepted(), &flight.candidate, &flight.observations)
+            (flight.is_accepted(), &flight.candidate, flight.observed())
         {
             let checkpoint = flight.accepted.or(version.checkpoint);
             let version = VersionRef { version_id: version.version_id.clone(), checkpoint };
@@ -314,19 +483,69 @@ impl RunState {
             let observations = self.observations_of(&version);
             self.incumbent = Some((version, observations));
         }
-        self.finished.push(FinishedIteration { flight, ended_at });
+        self.finished.push(FinishedIteration { flight, ended_at, overrides: Vec::new() });
+    }
+
+    /// Remembers the tests that flip on an accepted version.
+    fn quarantine(&mut self, observations: &Observations) {
+        let flaky =
+            observations.retests.iter().filter(|retested| retested.flakiness() == Flakiness::OnIncumbent);
+        self.quarantined.extend(flaky.map(|retested| retested.test.clone()));
+    }
+
+    /// What a person decided has been carried out as `report` says. What could not be restored was not approved.
+    fn override_version(&mut self, report: &SettlementReport) {
+        let Some(PendingOverride { iteration, tree, order }) = self.pending_override.take() else { return };
+        let approved = order.decision.verdict == PersonsVerdict::Approve;
+        if !approved || report.version_accepted {
+            if let Some(tree) = tree {
+                self.standing.insert(tree, order.decision.clone());
+            }
+            let finished = self.finished.iter_mut().find(|finished| finished.flight.iteration == iteration);
+            if let Some(finished) = finished {
+                finished.overrides.push(order.decision.clone());
+            }
+            self.asked.take_if(|asked| *asked == iteration);
+        }
+        let at = report.rollback.as_ref().map(|rollback| VersionRef {
+            version_id: rollback.version_id.clone(),
+            checkpoint: Some(rollback.restored),
+        });
+        let at = if report.version_accepted { Some(order.version) } else { at };
+        if let Some(version) = at {
+            let observations = self.observations_of(&version);
+            self.incumbent = Some((version, observations));
+            self.failures_in_a_row = 0;
+        }
     }
 
     /// What was observed of a version when it was accepted.
     fn observations_of(&self, version: &VersionRef) -> Observations {
         let accepted = self.finished.iter().rev().filter_map(|finished| {
             let (candidate, _) = finished.flight.candidate.as_ref()?;
-            let meant = candidate.version_id == version.version_id && finished.flight.is_accepted();
-            meant.then(|| finished.flight.observations.clone())?
+            let meant = candidate.version_id == version.version_id && finished.stands_accepted();
+            meant.then(|| finished.flight.observed().cloned())?
         });
         let baselines =
             self.baselines.iter().rev().filter(|baseline| baseline.version.version_id == version.version_id);
         accepted.chain(baselines.map(|baseline| baseline.observations.clone())).next().unwrap_or_default()
+    }
+}
+
+/// Whether an entry says what came of an evaluation. Where failed tests were run again, what was observed before is written down
+/// once more with that added.
+fn is_of_an_evaluation(flight: &InFlight, entry: &JournalEntry) -> bool {
+    let known = |new: &Observations| {
+        flight.observations.as_ref().is_some_and(|known| {
+            known.test_results == new.test_results
+                && known.metrics == new.metrics
+                && known.faults == new.faults
+        })
+    };
+    match entry {
+        JournalEntry::EvaluationFailed { .. } | JournalEntry::ConfirmationObserved { .. } => true,
+        JournalEntry::Observed { observations, .. } => observations.is_evaluated() && !known(observations),
+        _ => false,
     }
 }
 
@@ -337,8 +556,17 @@ fn advance(flight: &mut InFlight, entry: &JournalEntry) {
         JournalEntry::CandidateCaptured { version, changes, .. } => {
             flight.candidate = Some((version.clone(), changes.clone()));
         }
+        JournalEntry::EvaluationFailed { faults, .. } => flight.failed_evaluations.push(faults.clone()),
+        JournalEntry::Retested { retest, .. } => flight.retests.push(retest.clone()),
+        JournalEntry::PersonAsked { .. } => flight.asked = true,
         JournalEntry::Observed { observations, .. } => flight.observations = Some(observations.clone()),
         JournalEntry::Decided { validation, .. } => flight.validation = Some(validation.clone()),
+        JournalEntry::ConfirmationObserved { observations, .. } => {
+            flight.fresh_observations = Some(observations.clone());
+        }
+        JournalEntry::ConfirmationDecided { validation, .. } => {
+            flight.confirmation = Some(validation.clone());
+        }
         JournalEntry::AcceptedCaptured { checkpoint, .. } => flight.accepted = Some(*checkpoint),
         JournalEntry::Settled { report, .. } => flight.settled = Some(report.clone()),
         _ => {}

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// let path = folder.path().join("journal.jsonl");
 /// let (mut journal, before) = Journal::open(&path)?;
 /// assert_eq!(before, []);
-/// let entry = JournalEntry::RunStarted { at: Timestamp::default(), iterations: 3, seed: 7 };
+/// let entry = JournalEntry::RunStarted { at: Timestamp::default(), iterations: 3, seed: 7, unprotected: Vec::new() };
 /// journal.append(&entry)?;
 /// assert_eq!(RunState::replay(&Journal::read(&path)?).run_target, Some((3, 0)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -150,7 +150,12 @@ mod tests {
     fn the_bytes_are_those_of_the_format_page_and_a_torn_end_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
-        let entry = |iterations| JournalEntry::RunStarted { at: Timestamp::default(), iterations, seed: 7 };
+        let entry = |iterations| JournalEntry::RunStarted {
+            at: Timestamp::default(),
+            iterations,
+            seed: 7,
+            unprotected: Vec::new(),
+        };
         let (mut journal, _) = Journal::open(&path).unwrap();
         journal.append(&entry(3)).unwrap();
         let json = r#"{"phase":"run_started","at":"1970-01-01T00:00:00Z","iterations":3,"seed":7}"#;

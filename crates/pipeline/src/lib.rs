@@ -113,6 +113,12 @@
 //! # }
 //! ```
 //!
+//! # Persons
+//!
+//! What the loop does not decide is held, and with [`OnInconclusive::Ask`](evoseal_safety::OnInconclusive) the run waits. An
+//! [`Overrider`] carries out what a person decides between runs; [`VersionState`] says what a candidate is after all of that,
+//! and `STATES.md` shows what leads from one state to another. [`LoopRules`] holds what follows from what is no verdict.
+//!
 //! # What it does not do
 //!
 //! - It evaluates one candidate after the other, never two at once.
@@ -124,9 +130,11 @@
 //! - Work of a person in the workspace *during* a run is treated like what a candidate left behind. What is found there after
 //!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone.
 
+mod attempts;
 mod audit_trail;
 mod cancel;
 mod config;
+mod confirm;
 mod error;
 mod evaluator;
 mod event;
@@ -135,10 +143,15 @@ mod journal;
 mod journal_file;
 mod lock;
 mod observe;
+mod overrides;
 mod pipeline;
 mod proposer;
 mod recover;
 mod result;
+mod retest;
+mod rules;
+mod space;
+mod states;
 mod stop;
 
 #[cfg(feature = "conformance")]
@@ -150,10 +163,18 @@ pub use config::EvolutionConfig;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluation, EvaluationRequest, Evaluator, VersionInPlace};
 pub use event::{Event, EventKind, Observer, Stage};
-pub use journal::{AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, RunState};
+pub use journal::{
+    AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, PendingOverride, Retest, RunState,
+};
 pub use journal_file::Journal;
-pub use lock::RunLock;
+pub use lock::{LockHolder, RunLock};
+pub use overrides::{OverridePlan, OverrideReport, OverrideRequest, Overrider};
 pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, RunOptions};
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};
 pub use result::{IterationOutcome, IterationResult, RunReport};
-pub use stop::{ConsecutiveFailures, LoopProgress, MaxIterations, StopCondition, StopReason, TimeLimit};
+pub use rules::LoopRules;
+pub use states::{Cause, VersionState, state_table};
+pub use stop::{
+    ConsecutiveFailures, DiskLimits, LoopProgress, MaxEvaluations, MaxIterations, NoImprovement,
+    StopCondition, StopReason, TimeLimit,
+};

@@ -22,6 +22,10 @@ pub(crate) fn observe(
     let side_by_side = !evaluation.incumbent_metrics.is_empty();
     let mut faults = evaluation.faults;
     let mut test_results = evaluation.test_results;
+    let mut checks = evaluation.checks;
+    for message in checks.iter_mut().filter_map(|check| check.message.as_mut()) {
+        *message = cut(message);
+    }
     for fault in &mut faults {
         fault.message = cut(&fault.message);
     }
@@ -40,6 +44,10 @@ pub(crate) fn observe(
         metrics: evaluation.metrics,
         incumbent_metrics: if side_by_side { evaluation.incumbent_metrics } else { earlier.metrics.clone() },
         paired: side_by_side && evaluation.paired,
+        checks,
+        retests: Vec::new(),
+        quarantined: Vec::new(),
+        person: None,
     }
 }
 
@@ -82,12 +90,17 @@ pub(crate) fn means(metrics: &[MetricSamples]) -> BTreeMap<MetricName, f64> {
 
 /// An iteration as a proposer sees it.
 pub(crate) fn past_outcome(result: &IterationResult) -> PastOutcome {
-    let outcome = serde_json::to_value(result.outcome).ok();
+    // What a person said about it since is what it is now.
+    let outcome = match result.overrides.last() {
+        Some(_) => serde_json::to_value(result.state).ok(),
+        None => serde_json::to_value(result.outcome).ok(),
+    };
+    let said = result.overrides.iter().map(ToString::to_string);
     PastOutcome {
         iteration: result.iteration,
         change: result.change.clone(),
         outcome: outcome.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default(),
-        reasons: result.reasons(),
+        reasons: said.chain(result.reasons()).collect(),
         metrics: means(&result.observations.metrics),
     }
 }

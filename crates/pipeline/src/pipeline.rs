@@ -1,6 +1,7 @@
 //! The loop: what it is made of, and how a run goes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +17,8 @@ use crate::journal_file::Journal;
 use crate::lock::RunLock;
 use crate::observe::describe;
 use crate::result::{IterationResult, RunReport};
-use crate::stop::{LoopProgress, MaxIterations, StopCondition, StopReason};
-use crate::{Cancellation, Error, Evaluator, Proposer, Result};
+use crate::stop::{DiskLimits, LoopProgress, MaxIterations, StopCondition, StopReason};
+use crate::{Cancellation, Error, Evaluator, LoopRules, Proposer, Result};
 
 /// How a run goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,8 +70,29 @@ pub struct EvolutionPipeline {
     pub(crate) guards: Vec<Arc<dyn Guard>>,
     pub(crate) configuration: BTreeMap<String, String>,
     pub(crate) cancellation: Cancellation,
+    pub(crate) rules: LoopRules,
+    watches_store: bool,
     observers: Vec<Arc<dyn Observer>>,
     stop_conditions: Vec<Arc<dyn StopCondition>>,
+    lock: Option<Arc<RunLock>>,
+    late_guards: LateGuards,
+}
+
+/// Makes guards from a workspace.
+type MakeGuards = dyn Fn(&Path) -> evoseal_sandbox::Result<Vec<Arc<dyn Guard>>> + Send + Sync;
+
+/// Guards that look at the workspace as it stands when a run begins.
+#[derive(Default)]
+struct LateGuards {
+    make: Option<Arc<MakeGuards>>,
+    /// What it made for the present run.
+    made: Mutex<Vec<Arc<dyn Guard>>>,
+}
+
+impl fmt::Debug for LateGuards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LateGuards").field("made", &self.made).finish_non_exhaustive()
+    }
 }
 
 /// Puts an [`EvolutionPipeline`] together.
@@ -86,7 +108,33 @@ impl EvolutionPipelineBuilder {
         self
     }
 
-    /// Adds a rule about what an edit may touch.
+    /// Adds rules about what an edit may touch that take down how the workspace is before it, such as
+    /// [`ProtectedPaths`](evoseal_sandbox::ProtectedPaths). They are made when a run begins, once the workspace is in order:
+    /// earlier, the candidate of a run that was killed may still stand there, and would be taken for what is to be protected.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use evoseal_pipeline::{EvolutionPipelineBuilder, PipelineParts};
+    /// use evoseal_sandbox::{Guard, ProtectedPaths};
+    ///
+    /// fn protect_tests(builder: EvolutionPipelineBuilder) -> EvolutionPipelineBuilder {
+    ///     builder.guards_from(|workspace| {
+    ///         let protected = ProtectedPaths::pin(workspace, ["tests/**"])?;
+    ///         Ok(vec![Arc::new(protected) as Arc<dyn Guard>])
+    ///     })
+    /// }
+    /// ```
+    pub fn guards_from(
+        mut self,
+        make: impl Fn(&Path) -> evoseal_sandbox::Result<Vec<Arc<dyn Guard>>> + Send + Sync + 'static,
+    ) -> Self {
+        self.pipeline.late_guards.make = Some(Arc::new(make));
+        self
+    }
+
+    /// Adds a rule about what an edit may touch. One that takes down how the workspace is before the edit belongs to
+    /// [`guards_from`](Self::guards_from).
     pub fn guard(mut self, guard: Arc<dyn Guard>) -> Self {
         self.pipeline.guards.push(guard);
         self
@@ -104,6 +152,18 @@ impl EvolutionPipelineBuilder {
         self
     }
 
+    /// Sets what follows from decisions and failures that are no verdict on a candidate.
+    pub fn rules(mut self, rules: LoopRules) -> Self {
+        self.pipeline.rules = rules;
+        self
+    }
+
+    /// Ends a run before storage runs out. The checkpoint store is only asked for its size where there is a limit for it.
+    pub fn disk_limits(mut self, limits: DiskLimits) -> Self {
+        self.pipeline.watches_store |= limits.store_bytes_max.is_some();
+        self.stop_condition(Arc::new(limits))
+    }
+
     /// Sets the key and value pairs that each checkpoint records as its configuration.
     pub fn configuration(mut self, configuration: BTreeMap<String, String>) -> Self {
         self.pipeline.configuration = configuration;
@@ -113,6 +173,13 @@ impl EvolutionPipelineBuilder {
     /// Sets what ends a run from outside.
     pub fn cancellation(mut self, cancellation: Cancellation) -> Self {
         self.pipeline.cancellation = cancellation;
+        self
+    }
+
+    /// Hands over the workspace's run lock, for callers that have something to do under it before the run begins. Without it
+    /// each run takes the lock for itself.
+    pub fn run_lock(mut self, lock: Arc<RunLock>) -> Self {
+        self.pipeline.lock = Some(lock);
         self
     }
 
@@ -127,7 +194,7 @@ impl EvolutionPipelineBuilder {
 #[derive(Debug)]
 struct LockedJournal {
     journal: Journal,
-    _lock: RunLock,
+    _lock: Arc<RunLock>,
 }
 
 /// The state of a run while it goes: the journal and what follows from it.
@@ -141,6 +208,30 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Takes the lock and reads the journal.
+    pub(crate) async fn open(
+        state_directory: PathBuf,
+        lock: Option<Arc<RunLock>>,
+        options: RunOptions,
+    ) -> Result<Self> {
+        off_thread("opening the journal", move || {
+            std::fs::create_dir_all(&state_directory).map_err(|source| Error::Io {
+                action: "create",
+                path: state_directory.clone(),
+                source,
+            })?;
+            let lock = match lock {
+                Some(lock) => lock,
+                None => Arc::new(RunLock::acquire(&state_directory)?),
+            };
+            let (journal, entries) = Journal::open(&EvolutionPipeline::journal_path(&state_directory))?;
+            let state = RunState::replay(&entries);
+            let journal = Arc::new(Mutex::new(LockedJournal { journal, _lock: lock }));
+            Ok(Self { journal, state, options, unprotected: unprotected_by(&options) })
+        })
+        .await
+    }
+
     /// Makes an entry durable and follows it. The write happens off the asynchronous threads.
     pub(crate) async fn record(&mut self, entry: JournalEntry) -> Result<()> {
         let journal = Arc::clone(&self.journal);
@@ -172,8 +263,12 @@ impl EvolutionPipeline {
                 guards: Vec::new(),
                 configuration: BTreeMap::new(),
                 cancellation: Cancellation::default(),
+                rules: LoopRules::default(),
+                watches_store: false,
                 observers: Vec::new(),
                 stop_conditions: Vec::new(),
+                lock: None,
+                late_guards: LateGuards::default(),
             },
         }
     }
@@ -252,7 +347,9 @@ impl EvolutionPipeline {
         if !self.recover_workspace(&mut run).await? {
             return Ok(None);
         }
-        if run.state.is_decided() {
+        // An acceptance that has still to be confirmed is the next run's to go on with.
+        let awaits = run.state.in_flight.as_ref().is_some_and(|flight| self.awaits_confirmation(flight));
+        if run.state.is_decided() && !awaits {
             self.complete(&mut run).await?;
         }
         Ok(run.state.incumbent.map(|(version, _)| version))
@@ -260,20 +357,7 @@ impl EvolutionPipeline {
 
     /// Takes the lock and reads the journal.
     async fn open(&self, options: RunOptions) -> Result<Run> {
-        let state_directory = self.parts.state_directory.clone();
-        off_thread("opening the journal", move || {
-            std::fs::create_dir_all(&state_directory).map_err(|source| Error::Io {
-                action: "create",
-                path: state_directory.clone(),
-                source,
-            })?;
-            let lock = RunLock::acquire(&state_directory)?;
-            let (journal, entries) = Journal::open(&Self::journal_path(&state_directory))?;
-            let state = RunState::replay(&entries);
-            let journal = Arc::new(Mutex::new(LockedJournal { journal, _lock: lock }));
-            Ok(Run { journal, state, options, unprotected: unprotected_by(&options) })
-        })
-        .await
+        Run::open(self.parts.state_directory.clone(), self.lock.clone(), options).await
     }
 
     /// The run itself.
@@ -285,6 +369,7 @@ impl EvolutionPipeline {
             at: self.parts.clock.now(),
             iterations: options.iterations,
             seed: options.seed,
+            unprotected: run.unprotected.clone(),
         })
         .await?;
         self.emit(EventKind::EvolutionStarted {
@@ -303,11 +388,19 @@ impl EvolutionPipeline {
         if !self.ensure_baseline(run).await? {
             return Ok(StopReason::Interrupted);
         }
+        self.make_guards().await?;
         loop {
+            if let Some(reason) = self.awaits_person(run) {
+                return Ok(reason);
+            }
             let progress = LoopProgress {
                 iterations_done: (run.state.finished.len() - first) as u64,
                 consecutive_failures: run.state.failures_in_a_row,
+                without_improvement: run.state.without_improvement,
+                evaluations: run.state.evaluations,
                 elapsed: self.parts.clock.monotonic().saturating_sub(started),
+                free_bytes: free_bytes(&self.parts.state_directory),
+                store_bytes: self.store_bytes().await,
             };
             if let Some(reason) = self.should_stop(&progress, options.iterations) {
                 return Ok(reason);
@@ -316,6 +409,30 @@ impl EvolutionPipeline {
                 return Ok(reason);
             }
         }
+    }
+
+    /// What the checkpoint store takes up, where somebody wants to know and it can tell.
+    async fn store_bytes(&self) -> Option<u64> {
+        if !self.watches_store {
+            return None;
+        }
+        Some(self.parts.checkpoints.statistics().await.ok()?.total_size_bytes)
+    }
+
+    /// Makes the guards that have to see the workspace before the first edit.
+    async fn make_guards(&self) -> Result<()> {
+        if let Some(make) = self.late_guards.make.clone() {
+            let workspace = self.parts.workspace.clone();
+            let made = off_thread("looking at the workspace", move || Ok(make(&workspace)?)).await?;
+            *self.late_guards.made.lock().unwrap_or_else(PoisonError::into_inner) = made;
+        }
+        Ok(())
+    }
+
+    /// All guards.
+    pub(crate) fn all_guards(&self) -> Vec<Arc<dyn Guard>> {
+        let made = self.late_guards.made.lock().unwrap_or_else(PoisonError::into_inner);
+        self.guards.iter().chain(made.iter()).map(Arc::clone).collect()
     }
 
     /// The first condition that wants the run to end.
@@ -335,6 +452,12 @@ impl EvolutionPipeline {
             observer.on_event(&event);
         }
     }
+}
+
+/// What is left for us on the file system of a folder, in bytes.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    found.f_bavail.checked_mul(found.f_frsize)
 }
 
 /// What the switches leave unprotected.

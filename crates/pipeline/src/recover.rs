@@ -17,9 +17,10 @@ impl EvolutionPipeline {
     /// An iteration that was killed before its decision leaves the incumbent; one that was killed after it is carried out
     /// as decided by [`complete`](Self::complete), which goes on with what the journal knows.
     pub(crate) async fn recover_workspace(&self, run: &mut Run) -> Result<bool> {
-        let Some(flight) = run.state.in_flight.clone() else { return Ok(false) };
+        let overridden = self.complete_override(run).await?;
+        let Some(flight) = run.state.in_flight.clone() else { return Ok(overridden) };
         let (iteration, incumbent) = (flight.iteration, &flight.incumbent);
-        let action = if flight.validation.is_some() {
+        let action = if flight.validation.is_some() && !self.awaits_confirmation(&flight) {
             "the decision that was made will be carried out".to_owned()
         } else if let Some(checkpoint) = incumbent.checkpoint {
             let saved = self.return_workspace(iteration, checkpoint).await?;
@@ -47,6 +48,8 @@ impl EvolutionPipeline {
         let store = &self.parts.checkpoints;
         let found = store.tree_digest(&self.parts.workspace).await?;
         if store.load(checkpoint).await?.tree == found {
+            // Equal as far as a tree goes; what a restore that was cut off has laid aside is no part of one, and goes.
+            self.restore_workspace(checkpoint).await?;
             return Ok(None);
         }
         let saved = if store.list().await?.iter().any(|known| known.tree == found) {
@@ -69,13 +72,15 @@ impl EvolutionPipeline {
     /// What was observed already is kept and judged by the next run, if the error may go away by itself or by a
     /// person's doing; otherwise the next run would only meet it again.
     pub(crate) async fn abandon(&self, run: &mut Run, error: &Error) {
-        let Some(flight) = run.state.in_flight.clone().filter(|flight| flight.validation.is_none()) else {
-            return;
-        };
+        let may_go_back = |flight: &InFlight| flight.validation.is_none() || self.awaits_confirmation(flight);
+        let Some(flight) = run.state.in_flight.clone().filter(may_go_back) else { return };
         let iteration = flight.iteration;
         if let Some(checkpoint) = flight.incumbent.checkpoint
             && self.return_workspace(iteration, checkpoint).await.is_err()
         {
+            return;
+        }
+        if flight.validation.is_some() {
             return;
         }
         let passes = matches!(error.class(), ErrorClass::Transient | ErrorClass::Environment);
@@ -129,7 +134,7 @@ impl EvolutionPipeline {
             let (version, _) = finished.flight.candidate.as_ref()?;
             let has_tree =
                 listed.iter().any(|known| Some(known.id) == version.checkpoint && known.tree == tree);
-            (!finished.flight.is_accepted() && has_tree).then(|| version.version_id.to_string())
+            (!finished.stands_accepted() && has_tree).then(|| version.version_id.to_string())
         });
         let left = run.state.left_in_workspace.contains(&tree).then(|| "a candidate".to_owned());
         match refused.or(left) {
@@ -145,12 +150,11 @@ impl EvolutionPipeline {
 
     /// The accepted version whose tree the workspace has: a person went back to it between runs.
     async fn accepted_version_with(&self, run: &Run, tree: Digest) -> Result<Option<VersionRef>> {
-        let accepted = run.state.finished.iter().filter_map(|finished| {
-            let flight = &finished.flight;
-            let (version, _) = flight.candidate.as_ref()?;
-            let checkpoint = flight.is_accepted().then(|| flight.accepted.or(version.checkpoint))?;
-            Some(VersionRef { version_id: version.version_id.clone(), checkpoint })
-        });
+        let accepted = run
+            .state
+            .finished
+            .iter()
+            .filter_map(|finished| finished.stands_accepted().then(|| finished.version())?);
         let baselines = run.state.baselines.iter().map(|baseline| baseline.version.clone());
         let known: Vec<VersionRef> = baselines.chain(accepted).collect();
         let listed = self.parts.checkpoints.list().await?;
@@ -170,6 +174,7 @@ impl EvolutionPipeline {
             incumbent: None,
             iteration: 0,
             run_directory: self.run_directory().await?,
+            tolerated: Vec::new(),
         };
         // Captured before the evaluation, so that what the evaluation leaves behind does not become part of the version.
         let captured = if run.options.enable_checkpoints {
@@ -186,6 +191,7 @@ impl EvolutionPipeline {
             self.restore_workspace(captured.id).await?;
         }
         let Some(evaluation) = evaluation else { return Ok(false) };
+        self.made_room(captured.as_ref().map(|captured| captured.id)).await?;
         let observations = observe(evaluation?, Vec::new(), &Observations::default());
         let request = ValidationRequest {
             current_version_id: None,

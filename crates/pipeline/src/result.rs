@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use evoseal_safety::{Observations, Outcome, SafetyValidation, VersionRef};
+use evoseal_safety::{Observations, Outcome, PersonsDecision, SafetyValidation, VersionRef};
 use evoseal_types::{Change, CheckpointId, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::StopReason;
 use crate::journal::FinishedIteration;
+use crate::{StopReason, VersionState};
 
 /// What became of an iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub enum IterationOutcome {
     Inconclusive,
     /// There was no candidate: the proposer failed or changed nothing, or the evaluation could not be made.
     Error,
+    /// The candidate touched what judges it; nothing that was observed of it counts.
+    Tampered,
 }
 
 impl fmt::Display for IterationOutcome {
@@ -34,6 +36,7 @@ impl fmt::Display for IterationOutcome {
             Self::RolledBack => "rolled back",
             Self::Inconclusive => "inconclusive",
             Self::Error => "error",
+            Self::Tampered => "tampered",
         })
     }
 }
@@ -55,12 +58,16 @@ pub struct IterationResult {
     pub version_accepted: bool,
     /// Whether the workspace was returned to an accepted version.
     pub rollback_performed: bool,
-    /// The safety score, 0 to 1; 0 where nothing was judged.
+    /// The safety score, 0 to 1; 0 where nothing was judged or nothing that was observed counts, as the judgement says.
     pub safety_score: f64,
     /// What became of it.
     pub outcome: IterationOutcome,
     /// The judgement.
     pub safety_result: Option<SafetyValidation>,
+    /// Whether a second evaluation with fresh samples confirmed an acceptance; `None` where there was none. The judgement and what
+    /// was observed are those of the second one then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<bool>,
     /// What was observed.
     pub observations: Observations,
     /// What the candidate changed.
@@ -75,6 +82,11 @@ pub struct IterationResult {
     pub duration: Duration,
     /// Why there was no candidate to judge.
     pub error: Option<String>,
+    /// What persons decided about the candidate since, oldest first; the fields above say what the loop decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<PersonsDecision>,
+    /// What the candidate is after all of that.
+    pub state: VersionState,
 }
 
 impl IterationResult {
@@ -96,26 +108,25 @@ pub(crate) fn version_of(iteration: u64) -> VersionId {
 
 impl From<&FinishedIteration> for IterationResult {
     fn from(finished: &FinishedIteration) -> Self {
-        let FinishedIteration { flight, ended_at } = finished;
+        let FinishedIteration { flight, ended_at, overrides } = finished;
         let (change, proposal_failed) = flight.proposed.clone().unwrap_or_default();
         let candidate = flight.candidate.as_ref();
-        let decided = flight.validation.as_ref().map(|validation| validation.decision.outcome);
+        let decided = flight.judgement().map(|validation| validation.decision.outcome);
         let version_accepted = flight.is_accepted();
-        // Without a proposal that could be evaluated the decision is about a fault of ours, not about the candidate.
-        let observations = flight.observations.clone().unwrap_or_default();
-        let not_run =
-            observations.faults.iter().find(|fault| fault.kind == evoseal_safety::FaultKind::NotRun);
-        let error = match not_run {
-            Some(fault) => Some(format!("{}: {}", fault.stage, fault.message)),
-            None => proposal_failed.then(|| change.clone()),
-        };
+        let observations = flight.observed().cloned().unwrap_or_default();
         let outcome = match decided {
-            _ if error.is_some() => IterationOutcome::Error,
             Some(Outcome::Accept) if version_accepted => IterationOutcome::Accepted,
             Some(Outcome::RollBack) => IterationOutcome::RolledBack,
+            Some(Outcome::Tampered) => IterationOutcome::Tampered,
             Some(Outcome::Inconclusive) => IterationOutcome::Inconclusive,
             Some(Outcome::Reject | Outcome::Accept) => IterationOutcome::Rejected,
-            None => IterationOutcome::Error,
+            Some(Outcome::Error) | None => IterationOutcome::Error,
+        };
+        // Without a proposal that could be evaluated the decision is about what kept it from that, not about the candidate.
+        let environmental = observations.faults.iter().find(|fault| fault.is_environmental());
+        let error = match environmental.filter(|_| outcome == IterationOutcome::Error) {
+            Some(fault) => Some(format!("{}: {}", fault.stage, fault.message)),
+            None => proposal_failed.then(|| change.clone()),
         };
         Self {
             iteration: flight.iteration,
@@ -126,9 +137,10 @@ impl From<&FinishedIteration> for IterationResult {
             success: outcome != IterationOutcome::Error,
             version_accepted,
             rollback_performed: flight.settled.as_ref().is_some_and(|report| report.rollback.is_some()),
-            safety_score: flight.validation.as_ref().map_or(0.0, |validation| validation.safety_score),
+            safety_score: flight.judgement().map_or(0.0, |validation| validation.safety_score),
             outcome,
-            safety_result: flight.validation.as_deref().cloned(),
+            safety_result: flight.judgement().cloned(),
+            confirmed: flight.confirmation.as_ref().map(|_| version_accepted),
             observations,
             changes: candidate.map(|(_, changes)| changes.clone()).unwrap_or_default(),
             checkpoint: flight.accepted.or_else(|| candidate.and_then(|(version, _)| version.checkpoint)),
@@ -140,6 +152,8 @@ impl From<&FinishedIteration> for IterationResult {
             started_at: flight.started_at,
             duration: ended_at.since(flight.started_at),
             error,
+            overrides: overrides.clone(),
+            state: VersionState::of(finished),
         }
     }
 }

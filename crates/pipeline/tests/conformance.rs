@@ -12,10 +12,13 @@ use evoseal_pipeline::conformance::evaluator::Version;
 use evoseal_pipeline::conformance::proposer::ProposerInPlace;
 use evoseal_pipeline::conformance::{evaluator, observer, proposer, stop_condition};
 use evoseal_pipeline::{
-    ConsecutiveFailures, Evaluation, EvaluationRequest, Evaluator, Event, LoopProgress, MaxIterations,
-    Observer, Proposal, ProposalContext, Proposer, Result, StopCondition, StopReason, TimeLimit,
+    ConsecutiveFailures, DiskLimits, Evaluation, EvaluationRequest, Evaluator, Event, LoopProgress,
+    MaxEvaluations, MaxIterations, NoImprovement, Observer, Proposal, ProposalContext, Proposer, Result,
+    StopCondition, StopReason, TimeLimit,
 };
+use evoseal_safety::Subject;
 use evoseal_testkit::{Faults, RecordingObserver, ScriptedEvaluator, ScriptedProposer, Step};
+use evoseal_types::TestReport;
 
 mod max_iterations {
     evoseal_pipeline::stop_condition_conformance!(super::max_iterations);
@@ -27,6 +30,18 @@ mod consecutive_failures {
 
 mod time_limit {
     evoseal_pipeline::stop_condition_conformance!(super::time_limit);
+}
+
+mod no_improvement {
+    evoseal_pipeline::stop_condition_conformance!(super::no_improvement);
+}
+
+mod max_evaluations {
+    evoseal_pipeline::stop_condition_conformance!(super::max_evaluations);
+}
+
+mod disk_limits {
+    evoseal_pipeline::stop_condition_conformance!(super::disk_limits);
 }
 
 mod recording_observer {
@@ -49,6 +64,18 @@ fn consecutive_failures() -> Box<dyn StopCondition> {
     Box::new(ConsecutiveFailures(5))
 }
 
+fn no_improvement() -> Box<dyn StopCondition> {
+    Box::new(NoImprovement(5))
+}
+
+fn max_evaluations() -> Box<dyn StopCondition> {
+    Box::new(MaxEvaluations(5))
+}
+
+fn disk_limits() -> Box<dyn StopCondition> {
+    Box::new(DiskLimits { free_bytes_min: Some(5), store_bytes_max: Some(5) })
+}
+
 fn time_limit() -> Box<dyn StopCondition> {
     Box::new(TimeLimit(Duration::from_mins(1)))
 }
@@ -64,7 +91,7 @@ fn scripted_proposer(workspace: &Path) -> ProposerInPlace {
 }
 
 fn scripted_evaluator(directory: &Path, version: Version) -> Box<dyn Evaluator> {
-    let text = if version == Version::Good { "time=100" } else { "time=100 fail=1" };
+    let text = if version == Version::Good { "time=100 test:a=p" } else { "time=100 test:a=f" };
     fs::write(directory.join("program.txt"), text).unwrap();
     Box::new(ScriptedEvaluator::default())
 }
@@ -199,6 +226,8 @@ enum EvaluatorFault {
     RepeatsAMetric,
     CountsWrongly,
     WorksOnce,
+    CountsRetestsWrongly,
+    NeverHasEnough,
 }
 
 #[async_trait]
@@ -209,8 +238,7 @@ impl Evaluator for BadEvaluator {
         match self.fault {
             EvaluatorFault::RunsNoTests => evaluation.test_results.clear(),
             EvaluatorFault::HidesFailures => {
-                evaluation.test_results =
-                    vec![evoseal_types::TestReport::from_counts("unit_tests", 3, 0, 0, 0)];
+                evaluation.test_results = vec![TestReport::from_counts("unit_tests", 3, 0, 0, 0)];
             }
             EvaluatorFault::InventsAnIncumbent => evaluation.incumbent_metrics = evaluation.metrics.clone(),
             EvaluatorFault::MeasuresOneSideMore => {
@@ -219,9 +247,26 @@ impl Evaluator for BadEvaluator {
             EvaluatorFault::RepeatsAMetric => evaluation.metrics.extend(evaluation.metrics.clone()),
             EvaluatorFault::CountsWrongly => evaluation.test_results[0].tests_run = 77,
             EvaluatorFault::WorksOnce if *self.asked.lock().unwrap() > 1 => evaluation.test_results.clear(),
-            EvaluatorFault::WorksOnce => {}
+            _ => {}
         }
         Ok(evaluation)
+    }
+
+    async fn retest(
+        &self,
+        request: &EvaluationRequest,
+        subject: Subject,
+        attempt: u32,
+    ) -> Result<Option<Vec<TestReport>>> {
+        match self.fault {
+            EvaluatorFault::NeverHasEnough => self.inner.retest(request, subject, 1).await,
+            EvaluatorFault::CountsRetestsWrongly => {
+                let report =
+                    TestReport { tests_run: 77, ..TestReport::from_counts("unit_tests", 1, 0, 0, 0) };
+                Ok((attempt == 1).then(|| vec![report]))
+            }
+            _ => self.inner.retest(request, subject, attempt).await,
+        }
     }
 }
 
@@ -234,6 +279,8 @@ fn each_broken_evaluator_is_rejected_by_the_case_for_its_fault() {
         (EvaluatorFault::MeasuresOneSideMore, "measures_both_versions_alike"),
         (EvaluatorFault::RepeatsAMetric, "contradicts_itself_nowhere"),
         (EvaluatorFault::CountsWrongly, "contradicts_itself_nowhere"),
+        (EvaluatorFault::CountsRetestsWrongly, "runs_tests_again_and_says_when_it_has_enough"),
+        (EvaluatorFault::NeverHasEnough, "runs_tests_again_and_says_when_it_has_enough"),
         (EvaluatorFault::WorksOnce, "can_be_dropped_and_asked_again"),
     ];
     for case in evaluator::CASES {

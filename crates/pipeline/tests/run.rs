@@ -19,7 +19,7 @@ use evoseal_safety::Rule;
 use evoseal_testkit::Step;
 use support::{Scene, every_kind, iterations};
 
-use IterationOutcome::{Accepted, Error as Failed, Rejected, RolledBack};
+use IterationOutcome::{Accepted, Error as Failed, Rejected, RolledBack, Tampered};
 
 #[tokio::test]
 async fn every_kind_of_iteration_ends_as_it_should_and_at_the_accepted_version() {
@@ -27,8 +27,8 @@ async fn every_kind_of_iteration_ends_as_it_should_and_at_the_accepted_version()
     let report = scene.pipeline().run(iterations(12)).await.unwrap();
     let outcomes: Vec<IterationOutcome> = report.results.iter().map(|result| result.outcome).collect();
     let expected = [
-        Accepted, RolledBack, RolledBack, Failed, Failed, Accepted, RolledBack, Failed, RolledBack,
-        RolledBack, Rejected, Accepted,
+        Accepted, RolledBack, RolledBack, Failed, Failed, Accepted, RolledBack, Failed, RolledBack, Tampered,
+        Rejected, Accepted,
     ];
     assert_eq!(outcomes, expected, "{:#?}", scene.decisions());
     assert_eq!(report.stop_reason, StopReason::Completed);
@@ -39,8 +39,12 @@ async fn every_kind_of_iteration_ends_as_it_should_and_at_the_accepted_version()
     let rule =
         |iteration: usize| report.results[iteration - 1].safety_result.as_ref().unwrap().decision.decided_by;
     assert_eq!((rule(7), rule(10)), (Rule::EditNotAllowed, Rule::Tampered));
-    // Neither the failed and the empty proposal nor the forbidden edit were worth an evaluation.
-    assert_eq!(scene.evaluator.calls(), ["v0", "v1", "v2", "v3", "v6", "v8", "v9", "v10", "v11", "v12"]);
+    // Neither the failed and the empty proposal nor the forbidden edit were worth an evaluation; the one that could not be
+    // made was tried twice again.
+    assert_eq!(
+        scene.evaluator.calls(),
+        ["v0", "v1", "v2", "v3", "v6", "v8", "v8", "v8", "v9", "v10", "v11", "v12"]
+    );
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ fn settings_become_what_they_say() {
         (options.iterations, options.enable_checkpoints, options.enable_auto_rollback),
         (7, false, false)
     );
-    let progress = LoopProgress { iterations_done: 2, consecutive_failures: 2, elapsed: Duration::ZERO };
+    let progress = LoopProgress { iterations_done: 2, consecutive_failures: 2, ..LoopProgress::default() };
     let reasons: Vec<StopReason> =
         config.stop_conditions().iter().filter_map(|condition| condition.should_stop(&progress)).collect();
     assert_eq!(reasons, [StopReason::ConsecutiveFailures { count: 2 }]);

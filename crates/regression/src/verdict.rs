@@ -174,7 +174,9 @@ pub(crate) fn why_not(problem: DataProblem, side: &str, [old, new]: [Option<(usi
         DataProblem::MissingInIncumbent => format!("missing: {side} has no such metric, the candidate has"),
         DataProblem::NonFiniteInCandidate => not_finite("the candidate", new),
         DataProblem::NonFiniteInIncumbent => not_finite(side, old),
-        DataProblem::TooFewSamples => "too few samples".to_owned(),
+        DataProblem::TooFewSamples => {
+            "too few samples: it takes two a side, of process starts of their own".to_owned()
+        }
         DataProblem::SpecMismatch => {
             format!("{side} and the candidate disagree about unit or harmful direction")
         }

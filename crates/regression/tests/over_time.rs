@@ -263,6 +263,8 @@ fn what_cannot_be_compared_is_never_accepted() {
         (metric("m", &[f64::INFINITY, 1.0], &good), DataProblem::NonFiniteInIncumbent),
         (metric("m", &[], &good), DataProblem::MissingInIncumbent),
         (metric("m", &[10.0], &good), DataProblem::TooFewSamples),
+        (metric("m", &good, &[10.0]), DataProblem::TooFewSamples),
+        (metric("m", &good, &[90.0]), DataProblem::TooFewSamples),
     ];
     for (metric, problem) in cases {
         for sampling in [Sampling::FreshPairs, Sampling::Fixed] {
@@ -274,6 +276,16 @@ fn what_cannot_be_compared_is_never_accepted() {
             );
         }
     }
+}
+
+#[test]
+fn one_value_of_a_candidate_asks_for_more() {
+    let good = [10.0, 10.1, 9.9, 10.05, 9.95];
+    let after = |candidate: &[f64]| {
+        judge().screen(&iteration(vec![metric("m", &good, candidate)], Sampling::OnDemand)).unwrap()
+    };
+    assert_eq!(after(&[10.0]), (ScreenOutcome::NeedsMore, 1));
+    assert_eq!(after(&[9.0; 8]).0, ScreenOutcome::Cleared);
 }
 
 #[test]

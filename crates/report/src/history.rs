@@ -88,7 +88,11 @@ pub struct IterationRow {
     pub decided_by: String,
     /// Every reason for the outcome, the deciding one first.
     pub reasons: Vec<String>,
-    /// The safety score, 0 to 1.
+    /// What has to be seen beside the outcome: what a person decided about the candidate, the tests that it lost, the tests
+    /// that are flaky.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// The safety score, 0 to 1; `None` where nothing that was observed counts.
     pub safety_score: Option<f64>,
     /// How the safety score came about, in the order in which it is computed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -151,12 +155,14 @@ pub enum RowOutcome {
     Inconclusive,
     /// The iteration could not be carried out.
     Error,
+    /// It touched what judges it: it did not become the incumbent, and nothing that was observed of it counts.
+    Tampered,
 }
 
 impl RowOutcome {
     /// Every outcome, in the order in which reports list them.
-    pub const ALL: [Self; 5] =
-        [Self::Accepted, Self::Rejected, Self::RolledBack, Self::Inconclusive, Self::Error];
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::Rejected, Self::RolledBack, Self::Inconclusive, Self::Error, Self::Tampered];
 }
 
 impl fmt::Display for RowOutcome {
@@ -167,6 +173,7 @@ impl fmt::Display for RowOutcome {
             Self::RolledBack => "rolled back",
             Self::Inconclusive => "inconclusive",
             Self::Error => "error",
+            Self::Tampered => "tampered",
         })
     }
 }
@@ -184,12 +191,15 @@ pub struct OutcomeCounts {
     pub inconclusive: usize,
     /// Iterations that could not be carried out.
     pub errors: usize,
+    /// Candidates that touched what judges them.
+    #[serde(default)]
+    pub tampered: usize,
 }
 
 impl OutcomeCounts {
     /// All iterations.
     pub fn total(&self) -> usize {
-        self.accepted + self.rejected + self.rolled_back + self.inconclusive + self.errors
+        self.accepted + self.rejected + self.rolled_back + self.inconclusive + self.errors + self.tampered
     }
 
     /// The count of one outcome.
@@ -200,6 +210,7 @@ impl OutcomeCounts {
             RowOutcome::RolledBack => self.rolled_back,
             RowOutcome::Inconclusive => self.inconclusive,
             RowOutcome::Error => self.errors,
+            RowOutcome::Tampered => self.tampered,
         }
     }
 }
@@ -215,6 +226,7 @@ impl RunHistory {
                 RowOutcome::RolledBack => &mut counts.rolled_back,
                 RowOutcome::Inconclusive => &mut counts.inconclusive,
                 RowOutcome::Error => &mut counts.errors,
+                RowOutcome::Tampered => &mut counts.tampered,
             } += 1;
         }
         counts
@@ -241,12 +253,8 @@ impl RunHistory {
     /// What was measured of the final version: by the iteration that accepted it, or of the baseline if nothing was
     /// accepted since.
     pub fn final_metrics(&self) -> &[MetricSummary] {
-        let accepted = self
-            .iterations
-            .iter()
-            .rev()
-            .find(|row| row.outcome == RowOutcome::Accepted && row.version_id == self.final_version);
-        match accepted {
+        // Whatever was decided first: a person may have approved it since.
+        match self.iterations.iter().rev().find(|row| row.version_id == self.final_version) {
             Some(row) => &row.metrics,
             None if self.baseline.version_id == self.final_version => &self.baseline.metrics,
             None => &[],

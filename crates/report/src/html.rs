@@ -188,6 +188,7 @@ fn slug(outcome: RowOutcome) -> &'static str {
         RowOutcome::RolledBack => "rolledback",
         RowOutcome::Inconclusive => "inconclusive",
         RowOutcome::Error => "error",
+        RowOutcome::Tampered => "tampered",
     }
 }
 
@@ -269,7 +270,7 @@ fn effect_figure(history: &RunHistory, spec: &MetricSpec) -> Option<Figure> {
             Mark::Diamond => "equivalent",
             Mark::Cross => "regressed",
             Mark::Ring => "inconclusive",
-            Mark::Square | Mark::Triangle => "insufficient data",
+            Mark::Square | Mark::Triangle | Mark::Wedge => "insufficient data",
         };
         word.to_owned()
     };
@@ -296,7 +297,7 @@ fn table_row(row: &IterationRow, columns: &[MetricSpec]) -> Row {
     let mark = Mark::of_outcome(row.outcome);
     let reasons: Vec<String> = row.reasons.iter().map(|reason| one_line(reason, DETAIL_CHARS_MAX)).collect();
     let decided_by = one_line(&row.decided_by, CELL_CHARS_MAX);
-    let first = row.reasons.first().map(|reason| one_line(reason, CELL_CHARS_MAX));
+    let first = row.notes.first().or(row.reasons.first()).map(|reason| one_line(reason, CELL_CHARS_MAX));
     Row {
         number: row.iteration,
         change: one_line(&row.change, CELL_CHARS_MAX),
@@ -306,7 +307,7 @@ fn table_row(row: &IterationRow, columns: &[MetricSpec]) -> Row {
         outcome: row.outcome.to_string(),
         cells: columns.iter().map(|spec| cell(row, spec)).collect(),
         reason: first.unwrap_or_else(|| decided_by.clone()),
-        more: row.reasons.len().saturating_sub(1),
+        more: (row.notes.len() + row.reasons.len()).saturating_sub(1),
         decided_by,
         reasons,
         facts: row_facts(row),

@@ -61,6 +61,7 @@
 //!         change: "insertion sort for <script>short</script> runs\u{1b}[2J".to_owned(),
 //!         outcome: RowOutcome::Accepted,
 //!         decided_by: "no objection".to_owned(),
+//!         notes: Vec::new(),
 //!         reasons: vec!["the objective improved and nothing got worse".to_owned()],
 //!         safety_score: Some(1.0),
 //!         score_terms: Vec::new(),

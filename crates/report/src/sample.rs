@@ -44,7 +44,7 @@ const STEPS: [Step; 14] = [
         RowOutcome::Accepted,
         [(-0.078, 0.002), (0.003, 0.002), (0.0, 0.0002)],
     ),
-    ("delete the failing test", RowOutcome::RolledBack, [(-0.01, 0.002), (0.0, 0.001), (0.0, 0.0002)]),
+    ("delete the failing test", RowOutcome::Tampered, [(-0.01, 0.002), (0.0, 0.001), (0.0, 0.0002)]),
     (
         "allocate the arena per document",
         RowOutcome::Rejected,
@@ -89,7 +89,7 @@ pub fn run(iterations: u64) -> RunHistory {
         let damping = 1.0 / (1.0 + (index / 14) as f64);
         let changes = effects.map(|(change, spread)| (change * damping, spread));
         let mut row = iteration(index + 1, change, *outcome, &incumbent.0);
-        if *outcome != RowOutcome::Error {
+        if !matches!(outcome, RowOutcome::Error | RowOutcome::Tampered) {
             measure(&mut row, &specs, incumbent.1, changes);
         }
         explain(&mut row);
@@ -149,6 +149,7 @@ fn iteration(number: u64, change: &str, outcome: RowOutcome, incumbent: &Version
         change: change.to_owned(),
         outcome,
         decided_by: String::new(),
+        notes: Vec::new(),
         reasons: Vec::new(),
         safety_score: None,
         score_terms: Vec::new(),
@@ -241,8 +242,10 @@ fn explain(row: &mut IterationRow) {
             reasons.push("the build failed: error[E0382]: borrow of moved value: `scanner`".to_owned());
             "evaluation fault"
         }
-        RowOutcome::RolledBack if row.change.starts_with("delete") => {
+        RowOutcome::Tampered => {
+            (row.tests_passed, row.tests_run) = (0, 0);
             reasons.insert(0, "protected path tests/numbers.rs was deleted".to_owned());
+            row.notes.push("no safety score: the candidate touched what judges it".to_owned());
             "tampered"
         }
         RowOutcome::RolledBack | RowOutcome::Rejected if reasons.is_empty() => {
@@ -256,11 +259,14 @@ fn explain(row: &mut IterationRow) {
     terms.insert(0, ScoreTerm { label: "test pass rate".to_owned(), value: pass_rate });
     rule.clone_into(&mut row.decided_by);
     row.reasons = reasons;
-    row.safety_score = Some(pass_rate * (1.0 + penalties).max(0.0));
-    row.score_terms = terms;
-    row.improvement_score = (row.outcome != RowOutcome::Error).then_some(match row.outcome {
-        RowOutcome::Accepted => 99.2,
-        RowOutcome::Inconclusive => 55.0,
-        _ => 12.5,
-    });
+    if row.outcome != RowOutcome::Tampered {
+        row.safety_score = Some(pass_rate * (1.0 + penalties).max(0.0));
+        row.score_terms = terms;
+    }
+    row.improvement_score =
+        (!matches!(row.outcome, RowOutcome::Error | RowOutcome::Tampered)).then_some(match row.outcome {
+            RowOutcome::Accepted => 99.2,
+            RowOutcome::Inconclusive => 55.0,
+            _ => 12.5,
+        });
 }

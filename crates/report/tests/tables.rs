@@ -91,8 +91,15 @@ fn colour_adds_nothing_but_codes() {
 fn every_outcome_and_verdict_is_a_word_without_colour() {
     let run = sample::history();
     let text = iteration_table(&run, plain(160));
-    for word in ["✓ accepted", "✗ rejected", "↩ rolled back", "? inconclusive", "! error", "✗ regressed"]
-    {
+    for word in [
+        "✓ accepted",
+        "✗ rejected",
+        "↩ rolled back",
+        "? inconclusive",
+        "! error",
+        "‼ tampered",
+        "✗ regressed",
+    ] {
         assert!(text.contains(word), "{word}");
     }
 }
@@ -236,7 +243,7 @@ fn counts_add_up_and_the_objective_comes_first() {
     let run = sample::history();
     let counts = run.counts();
     assert_eq!(counts.total(), 14);
-    assert_eq!(RowOutcome::ALL.map(|outcome| counts.of(outcome)), [5, 4, 2, 2, 1]);
+    assert_eq!(RowOutcome::ALL.map(|outcome| counts.of(outcome)), [5, 4, 1, 2, 1, 1]);
     let names: Vec<String> = run.metrics().iter().map(|spec| spec.name.to_string()).collect();
     assert_eq!(names, ["time", "accuracy", "memory"]);
 }

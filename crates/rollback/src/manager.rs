@@ -173,6 +173,11 @@ impl Rollback for RollbackManager {
         self.protocol.state(move |state| state.mark_known_good(id, marked_at)).await
     }
 
+    async fn withdraw_known_good(&self, id: CheckpointId) -> Result<()> {
+        let at = self.protocol.clock.now();
+        self.protocol.state(move |state| state.withdraw_known_good(id, at)).await
+    }
+
     async fn known_good(&self) -> Result<Vec<CheckpointId>> {
         self.protocol.state(State::known_good).await
     }

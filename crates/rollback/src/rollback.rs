@@ -167,6 +167,10 @@ pub trait Rollback: fmt::Debug + Send + Sync {
     /// Adds a version to the known-good ones. Durable when it returns; idempotent.
     async fn mark_known_good(&self, id: CheckpointId) -> Result<()>;
 
+    /// Takes a version out of the known-good ones, because a person has rejected it since. Durable when it returns;
+    /// idempotent. A version that is marked again counts as the newest.
+    async fn withdraw_known_good(&self, id: CheckpointId) -> Result<()>;
+
     /// The known-good versions, oldest first.
     async fn known_good(&self) -> Result<Vec<CheckpointId>>;
 
@@ -268,6 +272,10 @@ macro_rules! forward_rollback {
 
             async fn mark_known_good(&self, id: CheckpointId) -> Result<()> {
                 (**self).mark_known_good(id).await
+            }
+
+            async fn withdraw_known_good(&self, id: CheckpointId) -> Result<()> {
+                (**self).withdraw_known_good(id).await
             }
 
             async fn known_good(&self) -> Result<Vec<CheckpointId>> {

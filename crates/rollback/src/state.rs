@@ -39,6 +39,9 @@ struct HistoryLine {
 struct KnownGoodLine {
     checkpoint: CheckpointId,
     marked_at: Timestamp,
+    /// Whether the version is taken out of the list again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    withdrawn: bool,
 }
 
 impl State {
@@ -136,13 +139,26 @@ impl State {
         if self.known_good()?.contains(&checkpoint) {
             return Ok(());
         }
-        self.known_good.append(|_| KnownGoodLine { checkpoint, marked_at }).map(drop)
+        self.known_good.append(|_| KnownGoodLine { checkpoint, marked_at, withdrawn: false }).map(drop)
     }
 
-    /// The known-good versions in the order in which they were first marked.
+    /// Takes a version out of the known-good ones if it is one.
+    pub(crate) fn withdraw_known_good(&self, checkpoint: CheckpointId, marked_at: Timestamp) -> Result<()> {
+        if !self.known_good()?.contains(&checkpoint) {
+            return Ok(());
+        }
+        self.known_good.append(|_| KnownGoodLine { checkpoint, marked_at, withdrawn: true }).map(drop)
+    }
+
+    /// The known-good versions in the order in which they were first marked, or marked again after they were withdrawn.
     pub(crate) fn known_good(&self) -> Result<Vec<CheckpointId>> {
         let (mut ids, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
         self.known_good.scan(0, |line: KnownGoodLine| {
+            if line.withdrawn {
+                seen.remove(&line.checkpoint);
+                ids.retain(|id| *id != line.checkpoint);
+                return ControlFlow::Continue(());
+            }
             // Two processes that mark the same version at once may both write it.
             if seen.insert(line.checkpoint) {
                 ids.push(line.checkpoint);

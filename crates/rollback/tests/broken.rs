@@ -45,6 +45,7 @@ enum Wrong {
     RecordsSuccessOnly,
     ForgetsKnownGood,
     SortsKnownGood,
+    NeverWithdraws,
     RestoresOnPreview,
     CallsEveryoneAutomatic,
     RecoversForEver,
@@ -131,6 +132,13 @@ impl Rollback for Broken {
         self.inner.mark_known_good(id).await
     }
 
+    async fn withdraw_known_good(&self, id: CheckpointId) -> Result<()> {
+        if self.wrong == Wrong::NeverWithdraws {
+            return Ok(());
+        }
+        self.inner.withdraw_known_good(id).await
+    }
+
     async fn known_good(&self) -> Result<Vec<CheckpointId>> {
         let mut ids = self.inner.known_good().await?;
         match self.wrong {
@@ -191,6 +199,7 @@ async fn every_wrong_rollback_is_rejected_by_the_case_that_is_meant_for_it() {
         (Wrong::RecordsSuccessOnly, "every_call_is_recorded_once_and_remembered"),
         (Wrong::ForgetsKnownGood, "known_good_versions_are_remembered_in_order"),
         (Wrong::SortsKnownGood, "known_good_versions_are_remembered_in_order"),
+        (Wrong::NeverWithdraws, "known_good_versions_are_remembered_in_order"),
         (Wrong::RestoresOnPreview, "a_preview_changes_nothing"),
         (Wrong::CallsEveryoneAutomatic, "statistics_tell_who_asked"),
         (Wrong::RecoversForEver, "an_interrupted_rollback_is_completed_by_recovery"),

@@ -49,6 +49,13 @@ pub enum AuditEvent {
         /// Its checkpoint, if it has one.
         checkpoint: Option<CheckpointId>,
     },
+    /// A candidate that the evidence did not decide is kept for a person to look at.
+    Held {
+        /// The version.
+        version_id: VersionId,
+        /// Its checkpoint.
+        checkpoint: CheckpointId,
+    },
     /// The workspace went back to an earlier version.
     RolledBack {
         /// The version that was left; `None` where a person or a recovery moved the workspace, whatever it held.
@@ -94,6 +101,8 @@ pub enum AuditEvent {
         person: String,
         /// Why.
         reason: String,
+        /// When they decided; the record is written when it is carried out.
+        at: Timestamp,
     },
     /// Old checkpoints were deleted.
     CleanedUp {

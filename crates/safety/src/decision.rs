@@ -5,20 +5,24 @@ use std::fmt;
 use evoseal_types::{MetricName, Severity};
 use serde::{Deserialize, Serialize};
 
-use crate::Evidence;
+use crate::{Evidence, TestChanges};
 
-/// What to do with a candidate.
+/// What to do with a candidate, the mildest first: where several reasons speak, the harshest wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It becomes the incumbent.
     Accept,
-    /// The evidence does not decide; the candidate does not become the incumbent.
+    /// The evidence does not decide; the candidate does not become the incumbent. It is kept, for a person to look at.
     Inconclusive,
+    /// The evaluation could not be made, which says nothing about the candidate; it does not become the incumbent.
+    Error,
     /// It does not become the incumbent.
     Reject,
     /// It must not stay in the workspace.
     RollBack,
+    /// It touched what judges it, so that nothing that was observed of it counts; it must not stay in the workspace.
+    Tampered,
 }
 
 impl fmt::Display for Outcome {
@@ -26,8 +30,10 @@ impl fmt::Display for Outcome {
         f.pad(match self {
             Self::Accept => "accept",
             Self::Inconclusive => "inconclusive",
+            Self::Error => "error",
             Self::Reject => "reject",
             Self::RollBack => "roll back",
+            Self::Tampered => "tampered",
         })
     }
 }
@@ -36,6 +42,8 @@ impl fmt::Display for Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
+    /// A person has decided about a version with the same tree.
+    Overridden,
     /// The edit touched what judges it.
     Tampered,
     /// The edit left its scope or is too large.
@@ -54,12 +62,18 @@ pub enum Rule {
     NoTestsRun,
     /// A test that passed in the incumbent is gone or no longer runs.
     TestsMissing,
+    /// A test failed that is flaky on the accepted version too.
+    FlakyTests,
+    /// A check besides the tests failed.
+    CheckFailed,
     /// The detector failed.
     DetectorFailed,
     /// A metric is missing, non-finite or has too few samples.
     MetricUnusable,
     /// A metric is measurably worse.
     Regression,
+    /// A metric is beyond a limit of its own, whatever the incumbent's is.
+    MetricLimit,
     /// The safety score is below its minimum.
     SafetyScore,
     /// The measurements do not say whether a metric is worse.
@@ -73,6 +87,7 @@ pub enum Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Overridden => "overridden",
             Self::Tampered => "tampered",
             Self::EditNotAllowed => "edit not allowed",
             Self::EvaluationFault => "evaluation fault",
@@ -82,9 +97,12 @@ impl fmt::Display for Rule {
             Self::TestsFailed => "tests failed",
             Self::NoTestsRun => "no tests run",
             Self::TestsMissing => "tests missing",
+            Self::FlakyTests => "flaky tests",
+            Self::CheckFailed => "check failed",
             Self::DetectorFailed => "detector failed",
             Self::MetricUnusable => "metric unusable",
             Self::Regression => "regression",
+            Self::MetricLimit => "metric limit",
             Self::SafetyScore => "safety score",
             Self::Inconclusive => "inconclusive",
             Self::NoImprovement => "no improvement",
@@ -108,14 +126,26 @@ pub struct Reason {
 ///
 /// `score = clamp(test_pass_rate * max(0, 1 - sum of penalties), 0, 1)`, where a regression costs 0.4 if critical, 0.2 if
 /// high, 0.1 if medium and 0.05 if low. A version without a single test that ran has a pass rate of 0.
+///
+/// Where nothing that was observed counts there is no score: it is 0 then, and `no_data` says why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SafetyScore {
     /// The result, 0 to 1.
     pub score: f64,
+    /// Why there is no score, in a few words; `None` where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_data: Option<String>,
     /// Passed tests over tests that ran, 0 to 1.
     pub test_pass_rate: f64,
     /// One term per regression, in the order of the assessment.
     pub penalties: Vec<Penalty>,
+}
+
+impl SafetyScore {
+    /// No score, and why there is none.
+    pub fn none(why: impl Into<String>) -> Self {
+        Self { score: 0.0, no_data: Some(why.into()), test_pass_rate: 0.0, penalties: Vec::new() }
+    }
 }
 
 /// What one regression takes from the safety score.
@@ -140,9 +170,15 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
     /// The safety score.
     pub safety_score: SafetyScore,
+    /// The tests by name that the candidate lost against the incumbent, all of them.
+    #[serde(default, skip_serializing_if = "TestChanges::is_empty")]
+    pub test_changes: TestChanges,
     /// How sure it is that the objective improved, 0 to 100 (50: no sign either way); `None` without an objective or an
     /// assessment.
     pub improvement_score: Option<f64>,
+    /// Whether the objective is measurably better than the incumbent's; `None` without an objective or an assessment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective_improved: Option<bool>,
 }
 
 impl Decision {

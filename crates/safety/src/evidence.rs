@@ -3,9 +3,11 @@
 use std::fmt;
 
 use evoseal_regression::{Assessment, Measurements};
-use evoseal_sandbox::Violation;
-use evoseal_types::{MetricSamples, Objective, TestReport, VersionId};
+use evoseal_sandbox::{Violation, ViolationKind};
+use evoseal_types::{MetricSamples, Objective, TestReport, TestStatus, VersionId};
 use serde::{Deserialize, Serialize};
+
+use crate::{CheckResult, NamedTest, PersonsDecision, RetestedTest, TestChanges};
 
 /// What happened while a version was evaluated that keeps its results from counting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,15 @@ pub struct EvaluationFault {
     pub subject: Subject,
     /// What was said, cut to a bounded length.
     pub message: String,
+}
+
+impl EvaluationFault {
+    /// Whether the surroundings are to blame rather than the candidate: a step could not be started, or it was the incumbent
+    /// that did not get through. Trying again may help then. A crash, a time-out or a failed build of the candidate is a
+    /// verdict, and trying again until it passes would be a way around it.
+    pub fn is_environmental(&self) -> bool {
+        self.kind == FaultKind::NotRun || self.subject == Subject::Incumbent
+    }
 }
 
 /// The kinds of [`EvaluationFault`].
@@ -97,6 +108,39 @@ pub struct Observations {
     pub incumbent_metrics: Vec<MetricSamples>,
     /// Whether sample `i` of one side was measured right beside sample `i` of the other.
     pub paired: bool,
+    /// Checks of the candidate besides its tests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
+    /// Tests that failed on the candidate and were run again on both versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retests: Vec<RetestedTest>,
+    /// Tests that were found to be flaky on an accepted version before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<NamedTest>,
+    /// What a person has decided about a version with the very same tree. One that was rejected or held is not evaluated
+    /// again; an approval answers where the evidence does not decide, and overrules none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonsDecision>,
+}
+
+impl Observations {
+    /// Whether there was an evaluation, whatever came of it: without one there is at most what kept it from being made.
+    pub fn is_evaluated(&self) -> bool {
+        let before_it = |fault: &EvaluationFault| fault.stage == "propose" || fault.stage == "checkpoint";
+        !self.test_results.is_empty()
+            || !self.metrics.is_empty()
+            || self.faults.iter().any(|fault| !before_it(fault))
+    }
+
+    /// Whether the candidate touched what judges it: a guard says so, or tests that passed before are gone although
+    /// everything that ran passes. What else was observed does not count then.
+    pub fn is_tampered(&self) -> bool {
+        let all_pass = !self.test_results.is_empty()
+            && self.test_results.iter().all(|report| report.status == TestStatus::Pass);
+        self.violations.iter().any(|violation| violation.kind == ViolationKind::Tampered)
+            || (all_pass
+                && !TestChanges::between(&self.incumbent_test_results, &self.test_results).is_empty())
+    }
 }
 
 /// The input of a [`DecisionPolicy`](crate::DecisionPolicy): the observations and what the detector made of them.

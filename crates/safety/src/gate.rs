@@ -10,7 +10,7 @@ use evoseal_rollback::RollbackReport;
 use evoseal_types::{CheckpointId, MetricName, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, Outcome, ProposalRecord, Result, ValidationRequest};
+use crate::{Decision, Outcome, PersonsOrder, ProposalRecord, Result, ValidationRequest};
 
 /// A version and the checkpoint that holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +186,8 @@ pub struct CleanupReport {
 ///   and the decision; asked again with the same request it gives the same decision.
 /// - *A proposal is remembered once.* `record_proposal` may be repeated for the same attempt.
 /// - *Settling is idempotent.* `settle` may be repeated after a crash or an error, and then completes what is missing.
+/// - *A person's word is idempotent too.* `override_version` may be repeated like `settle`. It writes down who decided what,
+///   when and why, and accepts a version only if the workspace really went there.
 /// - *Clean-up is safe.* It never deletes the checkpoint of a known-good version, the incumbent, its parent, a baseline, or
 ///   a pinned one. A clean-up after a settlement that fails is told in the report; it does not undo the settlement.
 #[async_trait]
@@ -205,6 +207,9 @@ pub trait SafetyGate: fmt::Debug + Send + Sync {
 
     /// Carries out a decision.
     async fn settle(&self, settlement: &Settlement) -> Result<SettlementReport>;
+
+    /// Carries out what a person decided.
+    async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport>;
 
     /// The state of all parts.
     async fn get_safety_status(&self) -> Result<SafetyStatus>;
@@ -297,14 +302,16 @@ impl SafetyValidation {
         let recommendation = match decision.outcome {
             Outcome::Accept => "the version can be accepted",
             Outcome::Inconclusive => "measure more, or let a person decide",
+            Outcome::Error => "look at what kept it from being evaluated, and evaluate it again",
             Outcome::Reject => "keep the accepted version",
             Outcome::RollBack => "roll back to the accepted version",
+            Outcome::Tampered => "roll back to the accepted version; nothing that was observed counts",
         };
         Self {
             is_safe: decision.outcome == Outcome::Accept,
             test_passed,
             regression_detected,
-            rollback_recommended: decision.outcome == Outcome::RollBack,
+            rollback_recommended: matches!(decision.outcome, Outcome::RollBack | Outcome::Tampered),
             safety_score: decision.safety_score.score,
             issues: objections.map(|reason| reason.message.clone()).collect(),
             recommendations: vec![recommendation.to_owned()],
@@ -345,6 +352,10 @@ macro_rules! forward_safety_gate {
 
             async fn settle(&self, settlement: &Settlement) -> Result<SettlementReport> {
                 (**self).settle(settlement).await
+            }
+
+            async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
+                (**self).override_version(order).await
             }
 
             async fn get_safety_status(&self) -> Result<SafetyStatus> {

@@ -10,7 +10,7 @@ use evoseal_checkpoint::{
 };
 use evoseal_metrics::MetricStore;
 use evoseal_regression::{Detector, Measurements};
-use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
+use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackReport, RollbackRequest, Target};
 use evoseal_types::{CheckpointId, Clock, ErrorClass, MetricName, TestStatus, VersionId};
 use tokio::sync::MutexGuard;
 
@@ -23,10 +23,14 @@ use crate::gate::{
     CheckpointStatus, CleanupReport, RegressionStatus, RollbackStatus, SafetyGate, SafetyStatus,
     SafetyValidation, Settlement, SettlementReport, VersionRef,
 };
+use crate::person::PersonsOrder;
 use crate::recorded::Recorded;
 use crate::rejudge::assess;
 use crate::remembered::Remembered;
 use crate::{Error, Result, SafetySwitches, StandardPolicy};
+
+/// How many held candidates a clean-up leaves alone, the newest ones: a run that decides little must not fill the disk.
+const HELD_MAX: usize = 20;
 
 /// Coordinates the checkpoint store, the metric store, the detector, the policy, the audit log and, where there is a
 /// workspace, the rollback (the published name for this part).
@@ -34,7 +38,7 @@ use crate::{Error, Result, SafetySwitches, StandardPolicy};
 pub struct SafetyIntegration {
     switches: SafetySwitches,
     checkpoints: Arc<dyn CheckpointStore>,
-    recorded: Recorded,
+    pub(crate) recorded: Recorded,
     detector: Arc<dyn Detector>,
     pub(crate) rollback: Option<Arc<dyn Rollback>>,
     policy: Arc<dyn DecisionPolicy>,
@@ -142,7 +146,7 @@ impl SafetyIntegration {
     }
 
     /// Adds an event unless the log has it: what is repeated after a crash stands there once.
-    async fn log_once(&self, event: AuditEvent) -> Result<()> {
+    pub(crate) async fn log_once(&self, event: AuditEvent) -> Result<()> {
         let known = self.remembered().await?.knows(&event)?;
         if !known {
             self.audit.append(event).await?;
@@ -155,7 +159,7 @@ impl SafetyIntegration {
         let observations = &request.observations;
         let hard = !observations.violations.is_empty()
             || !observations.faults.is_empty()
-            || observations.test_results.iter().any(|report| report.status != TestStatus::Pass);
+            || observations.test_results.iter().any(|report| !observations.passes(report));
         let nothing_measured = observations.metrics.is_empty() && observations.incumbent_metrics.is_empty();
         if hard || nothing_measured || request.current_version_id.is_none() {
             return Ok((None, Judgement::NotAsked));
@@ -196,9 +200,13 @@ impl SafetyIntegration {
 
     /// Keeps the accepted version, and returns the workspace to it.
     async fn refuse(&self, settlement: &Settlement) -> Result<SettlementReport> {
-        let VersionRef { version_id, .. } = &settlement.new;
+        let VersionRef { version_id, checkpoint } = &settlement.new;
         let mut report =
             SettlementReport { version_accepted: false, rollback: None, actions_taken: Vec::new() };
+        if let (Outcome::Inconclusive, Some(checkpoint)) = (settlement.decision.outcome, *checkpoint) {
+            self.log_once(AuditEvent::Held { version_id: version_id.clone(), checkpoint }).await?;
+            report.actions_taken.push(format!("holding {version_id} as {}", checkpoint.short()));
+        }
         let target = settlement.current.as_ref().and_then(|current| current.checkpoint);
         let (rollback, target) = match (settlement.auto_rollback, &self.rollback, target) {
             (true, Some(rollback), Some(target)) => (rollback, target),
@@ -241,7 +249,7 @@ impl SafetyIntegration {
         Ok(report)
     }
 
-    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, baselines, the parents of all of these, and
+    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, the newest held ones, baselines, the parents of all of these, and
     /// the newest, which may be a candidate that is being judged right now.
     async fn protected(
         &self,
@@ -252,7 +260,8 @@ impl SafetyIntegration {
         {
             let remembered = self.remembered().await?;
             protected.extend(remembered.baselines.values().map(|(_, checkpoint)| *checkpoint));
-            protected.extend(&remembered.accepted);
+            protected.extend(remembered.accepted.keys());
+            protected.extend(remembered.held.iter().rev().take(HELD_MAX).map(|(_, checkpoint)| *checkpoint));
         }
         if let Some(rollback) = &self.rollback {
             protected.extend(rollback.known_good().await?);
@@ -350,6 +359,24 @@ impl SafetyIntegration {
     }
 }
 
+/// The report of a rollback to `restored` that changes nothing, if the workspace is there already.
+pub(crate) async fn already_there(
+    rollback: &dyn Rollback,
+    requested: CheckpointId,
+    restored: CheckpointId,
+) -> Option<RollbackReport> {
+    let (checkpoint, plan) = rollback.preview(&Target::Checkpoint(restored)).await.ok()?;
+    plan.changes.is_empty().then(|| RollbackReport {
+        requested,
+        restored,
+        version_id: checkpoint.details.version_id,
+        saved: None,
+        changes: Vec::new(),
+        tree: plan.tree,
+        attempts: vec![Attempt { checkpoint: restored, error: None }],
+    })
+}
+
 #[async_trait]
 impl SafetyGate for SafetyIntegration {
     async fn create_safety_checkpoint(
@@ -371,9 +398,13 @@ impl SafetyGate for SafetyIntegration {
     }
 
     async fn validate_version_safety(&self, request: &ValidationRequest) -> Result<SafetyValidation> {
-        let (measurements, judgement) = match self.refused_measurements(request).await? {
-            None => self.judge(request).await?,
-            Some(reason) => (None, Judgement::Failed(format!("the measurements were refused: {reason}"))),
+        // Measurements of a candidate that touched what judges it are no data: they are neither recorded nor judged.
+        let (measurements, judgement) = if request.observations.is_tampered() {
+            (None, Judgement::NotAsked)
+        } else if let Some(reason) = self.refused_measurements(request).await? {
+            (None, Judgement::Failed(format!("the measurements were refused: {reason}")))
+        } else {
+            self.judge(request).await?
         };
         let evidence = Evidence { request: request.clone(), measurements, judgement };
         // Kept before it is named, and named before it is decided on.
@@ -420,6 +451,10 @@ impl SafetyGate for SafetyIntegration {
             }
         }
         Ok(report)
+    }
+
+    async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
+        self.carry_out_order(order).await
     }
 
     async fn get_safety_status(&self) -> Result<SafetyStatus> {

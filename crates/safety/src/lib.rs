@@ -32,6 +32,8 @@
 //! - [`AuditLog`] remembers what was proposed, decided and done, each once: [`FileAuditLog`] in a file that `FORMAT.md`
 //!   describes, [`MemoryAuditLog`] for as long as the process lives. [`AuditVerification`] says what is wrong with a log.
 //! - [`EvidenceStore`] keeps the evidence that the log names: [`FileEvidenceStore`], [`MemoryEvidenceStore`].
+//! - [`TestChanges`] names the tests that a candidate lost; [`PersonsDecision`] is what a person decides, which
+//!   [`SafetyGate::override_version`] carries out.
 //! - [`SafetySettings`] and [`ValidationSettings`] bear the published keys.
 //! - The feature `conformance` exports a test suite for each of the four traits.
 //!
@@ -91,19 +93,25 @@ mod audit;
 mod audit_chain;
 mod audit_file;
 mod audit_verify;
+mod checks;
 mod decision;
 mod error;
 mod evidence;
 mod evidence_file;
 mod evidence_store;
+mod flaky;
 mod gate;
 mod integration;
+mod inventory;
+mod overriding;
+mod person;
 mod policy;
 mod recorded;
 mod rejudge;
 mod remembered;
 mod rolled_back;
 mod settings;
+mod test_reasons;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -112,6 +120,7 @@ pub use audit::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog, ProposalRecor
 pub use audit_chain::{AuditDamage, AuditHead};
 pub use audit_file::FileAuditLog;
 pub use audit_verify::{AuditVerification, RememberedHead};
+pub use checks::{CheckResult, MetricCondition, Mode};
 pub use decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
 pub use error::{Error, Result};
 pub use evidence::{
@@ -119,11 +128,14 @@ pub use evidence::{
 };
 pub use evidence_file::FileEvidenceStore;
 pub use evidence_store::{EvidenceStore, MemoryEvidenceStore};
+pub use flaky::{Flakiness, RetestedTest};
 pub use gate::{
     CheckpointStatus, CleanupReport, EvolutionStep, RegressionStatus, RollbackStatus, SafetyGate,
     SafetyGateExt, SafetyStatus, SafetyValidation, Settlement, SettlementReport, StepResult, VersionRef,
 };
 pub use integration::{SafetyIntegration, SafetyIntegrationBuilder};
+pub use inventory::{FewerTests, Lost, LostTest, NamedTest, TestChanges};
+pub use person::{PersonsDecision, PersonsOrder, PersonsVerdict};
 pub use policy::{PolicyThresholds, StandardPolicy};
 pub use rejudge::Rejudgement;
-pub use settings::{SafetySettings, SafetySwitches, ValidationSettings};
+pub use settings::{OnInconclusive, SafetySettings, SafetySwitches, ValidationSettings};

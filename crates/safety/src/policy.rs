@@ -1,15 +1,20 @@
 //! The standard decision: published score and severities, hard evidence first, closed on every gap.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evoseal_regression::{Assessment, DataProblem, Finding, Verdict};
 use evoseal_sandbox::ViolationKind;
-use evoseal_types::{MetricName, MetricSamples, Objective, Severity, TestReport, TestStatus};
+use evoseal_types::{MetricName, MetricSamples, Objective, Severity};
 use serde::{Deserialize, Serialize};
 
+use crate::checks::{MetricCondition, Mode};
 use crate::decision::{Decision, DecisionPolicy, Outcome, Penalty, Reason, Rule, SafetyScore};
-use crate::evidence::{Evidence, FaultKind, Judgement, Observations, Subject};
-use crate::{Error, Result};
+use crate::evidence::{Evidence, FaultKind, Judgement, Observations};
+use crate::flaky::RetestedTest;
+use crate::inventory::{TestChanges, tests_run};
+use crate::person::{PersonsDecision, PersonsVerdict};
+use crate::test_reasons::{check_reasons, test_reasons};
+use crate::{Error, OnInconclusive, Result};
 
 /// The thresholds of [`StandardPolicy`], checked.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,6 +29,9 @@ pub struct PolicyThresholds {
     pub require_improvement: bool,
     /// How sure the improvement must be, 0 to 100, besides the verdict.
     pub min_improvement_score: f64,
+    /// What becomes of a version that the evidence does not decide: with `reject` it is rejected, else it is inconclusive.
+    #[serde(default)]
+    pub on_inconclusive: OnInconclusive,
 }
 
 impl Default for PolicyThresholds {
@@ -34,11 +42,17 @@ impl Default for PolicyThresholds {
             rollback_severity: Severity::Critical,
             require_improvement: true,
             min_improvement_score: 70.0,
+            on_inconclusive: OnInconclusive::default(),
         }
     }
 }
 
 /// Decides by the rules in the order of [`Rule`]; the harshest outcome wins and every objection is listed.
+///
+/// A version that touched what judges it (a protected path, or tests that passed before and are gone although the rest
+/// passes) is [`Outcome::Tampered`]: what was observed of it does not count, in its favour or against it, and there is no score.
+/// Where the surroundings kept the evaluation from being made and nothing else speaks against the version, it is
+/// [`Outcome::Error`], without a score either.
 ///
 /// A metric counts as no worse when its verdict is improved or equivalent, or when the harmful end of its interval lies
 /// within the threshold: how good it might be does not have to be known. Where the objective is set and improvement is
@@ -69,6 +83,7 @@ impl Default for PolicyThresholds {
 #[derive(Debug, Clone, Default)]
 pub struct StandardPolicy {
     thresholds: PolicyThresholds,
+    conditions: BTreeMap<MetricName, MetricCondition>,
 }
 
 impl StandardPolicy {
@@ -90,7 +105,45 @@ impl StandardPolicy {
         if thresholds.rollback_severity < thresholds.reject_severity {
             return invalid("rollback_severity", "it is below reject_severity".to_owned());
         }
-        Ok(Self { thresholds })
+        Ok(Self { thresholds, conditions: BTreeMap::new() })
+    }
+
+    /// The same with conditions on single metrics.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] with the metric, for a condition that nothing can fulfil.
+    pub fn with_conditions(self, conditions: BTreeMap<MetricName, MetricCondition>) -> Result<Self> {
+        for (name, condition) in &conditions {
+            condition.check().map_err(|error| match error {
+                Error::Invalid { reason, .. } => {
+                    Error::Invalid { what: format!("metric_conditions.{name}"), reason }
+                }
+                error => error,
+            })?;
+        }
+        Ok(Self { conditions, ..self })
+    }
+
+    /// How much a metric counts.
+    fn mode_of(&self, metric: &MetricName) -> Mode {
+        self.conditions.get(metric).map_or(Mode::Required, |condition| condition.mode)
+    }
+
+    /// Adds an objection to a metric, as much as the metric counts.
+    fn object_to(
+        &self,
+        metric: &MetricName,
+        reasons: &mut Vec<Reason>,
+        rule: Rule,
+        outcome: Outcome,
+        message: String,
+    ) {
+        let mode = self.mode_of(metric);
+        let message = if mode == Mode::Wanted { format!("wanted: {message}") } else { message };
+        if let Some(outcome) = mode.weigh(outcome) {
+            object(reasons, rule, outcome, message);
+        }
     }
 
     /// The thresholds.
@@ -101,54 +154,100 @@ impl StandardPolicy {
 
 impl DecisionPolicy for StandardPolicy {
     fn decide(&self, evidence: &Evidence) -> Decision {
-        let safety_score = safety_score(evidence);
-        let improvement = objective_finding(evidence).map(improvement_score);
+        let person = evidence.request.observations.person.as_ref();
+        if let Some(person) = person.filter(|person| person.verdict != PersonsVerdict::Approve) {
+            return decided_by_a_person(person);
+        }
         let mut reasons = Vec::new();
         edit_reasons(evidence, &mut reasons);
         fault_reasons(evidence, &mut reasons);
-        test_reasons(evidence, &mut reasons);
-        let hard_evidence = !reasons.is_empty();
-        self.measurement_reasons(evidence, hard_evidence, &mut reasons);
+        let test_changes = test_reasons(evidence, &mut reasons);
+        check_reasons(&evidence.request.observations, &mut reasons);
+        let hard_evidence = reasons.iter().any(|reason| reason.outcome != Outcome::Accept);
+        let tampered = reasons.iter().any(|reason| reason.outcome == Outcome::Tampered);
+        let objective = objective_finding(evidence).filter(|_| !tampered);
+        let improvement = objective.map(improvement_score);
+        let objective_improved = objective.map(|finding| finding.verdict == Verdict::Improved);
+        if !tampered {
+            self.measurement_reasons(evidence, hard_evidence, &mut reasons);
+            self.limit_reasons(&evidence.request.observations, hard_evidence, &mut reasons);
+            self.improvement_reasons(evidence, hard_evidence, improvement, &mut reasons);
+        }
+        let safety_score = self.safety_score(evidence, no_data(evidence, &reasons));
         self.score_reasons(&safety_score, &mut reasons);
-        self.improvement_reasons(evidence, hard_evidence, improvement, &mut reasons);
+        if self.thresholds.on_inconclusive == OnInconclusive::Reject {
+            for reason in reasons.iter_mut().filter(|reason| reason.outcome == Outcome::Inconclusive) {
+                reason.outcome = Outcome::Reject;
+            }
+        }
         if reasons.iter().all(|reason| reason.outcome == Outcome::Accept) {
-            let message = "all tests pass and no metric is measurably worse".to_owned();
+            let excused = evidence.request.observations.retests.iter().any(RetestedTest::is_excused);
+            let tests = if excused { "all tests pass but flaky ones" } else { "all tests pass" };
+            let message = format!("{tests} and no metric is measurably worse");
             reasons.push(Reason { rule: Rule::NoObjection, outcome: Outcome::Accept, message });
         }
         reasons.sort_by_key(|reason| reason.rule);
-        let outcome = reasons.iter().map(|reason| reason.outcome).max().unwrap_or(Outcome::Reject);
+        let mut outcome = reasons.iter().map(|reason| reason.outcome).max().unwrap_or(Outcome::Reject);
         let decided_by = reasons.iter().rev().find(|reason| reason.outcome == outcome);
         let first = reasons.iter().find(|reason| reason.outcome == outcome);
         let decided_by = if outcome == Outcome::Accept { decided_by } else { first };
-        let decided_by = decided_by.map_or(Rule::NoObjection, |reason| reason.rule);
-        Decision { outcome, decided_by, reasons, safety_score, improvement_score: improvement }
+        let mut decided_by = decided_by.map_or(Rule::NoObjection, |reason| reason.rule);
+        if let (Outcome::Inconclusive, Some(person)) = (outcome, person) {
+            // The question was asked before, and answered.
+            reasons.insert(0, reason_of(person));
+            (outcome, decided_by) = (Outcome::Accept, Rule::Overridden);
+        }
+        Decision {
+            outcome,
+            decided_by,
+            reasons,
+            safety_score,
+            test_changes,
+            improvement_score: improvement,
+            objective_improved,
+        }
+    }
+}
+
+/// What a person said.
+fn reason_of(person: &PersonsDecision) -> Reason {
+    Reason { rule: Rule::Overridden, outcome: person.verdict.outcome(), message: person.to_string() }
+}
+
+/// The decision on a version that a person has refused before. Nothing was observed of it.
+fn decided_by_a_person(person: &PersonsDecision) -> Decision {
+    let reason = reason_of(person);
+    Decision {
+        outcome: reason.outcome,
+        decided_by: Rule::Overridden,
+        reasons: vec![reason],
+        safety_score: SafetyScore::none("a person has decided about this version before"),
+        test_changes: TestChanges::default(),
+        improvement_score: None,
+        objective_improved: None,
     }
 }
 
 /// Adds an objection.
-fn object(reasons: &mut Vec<Reason>, rule: Rule, outcome: Outcome, message: String) {
+pub(crate) fn object(reasons: &mut Vec<Reason>, rule: Rule, outcome: Outcome, message: String) {
     reasons.push(Reason { rule, outcome, message });
 }
 
 /// What guards say.
 fn edit_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     for violation in &evidence.request.observations.violations {
-        let rule = match violation.kind {
-            ViolationKind::Tampered => Rule::Tampered,
-            ViolationKind::OutOfScope | ViolationKind::TooLarge => Rule::EditNotAllowed,
+        let (rule, outcome) = match violation.kind {
+            ViolationKind::Tampered => (Rule::Tampered, Outcome::Tampered),
+            ViolationKind::OutOfScope | ViolationKind::TooLarge => (Rule::EditNotAllowed, Outcome::RollBack),
         };
-        object(reasons, rule, Outcome::RollBack, violation.reason.clone());
+        object(reasons, rule, outcome, violation.reason.clone());
     }
 }
 
 /// What went wrong while evaluating.
 fn fault_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     for fault in &evidence.request.observations.faults {
-        let outcome = match (fault.subject, fault.kind) {
-            (Subject::Incumbent, _) => Outcome::Inconclusive,
-            (Subject::Candidate, FaultKind::NotRun) => Outcome::Reject,
-            (Subject::Candidate, _) => Outcome::RollBack,
-        };
+        let outcome = if fault.is_environmental() { Outcome::Error } else { Outcome::RollBack };
         let first_line = fault.message.lines().find(|line| !line.trim().is_empty()).unwrap_or("no message");
         let message = match fault.kind {
             // The message alone says what kept it from running.
@@ -159,98 +258,18 @@ fn fault_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
     }
 }
 
-/// What the tests say.
-fn test_reasons(evidence: &Evidence, reasons: &mut Vec<Reason>) {
-    let observations = &evidence.request.observations;
-    let reports = &observations.test_results;
-    if reports.is_empty() {
-        object(reasons, Rule::NoTestResults, Outcome::Reject, "there are no test results".to_owned());
-        return;
+/// Why nothing that was observed counts, given the reasons so far.
+fn no_data(evidence: &Evidence, reasons: &[Reason]) -> Option<&'static str> {
+    let worst = reasons.iter().map(|reason| reason.outcome).max()?;
+    // An edit that is not allowed is not evaluated; its score would look like that of failed tests.
+    let not_evaluated = evidence.request.observations.test_results.is_empty()
+        && reasons.iter().any(|reason| reason.rule == Rule::EditNotAllowed);
+    match worst {
+        Outcome::Tampered => Some("the candidate touched what judges it"),
+        Outcome::Error => Some("the evaluation could not be made"),
+        _ if not_evaluated => Some("the edit is not allowed and was not evaluated"),
+        _ => None,
     }
-    for report in reports {
-        let name = &report.test_type;
-        if let Err(error) = report.check() {
-            object(reasons, Rule::TestReportInvalid, Outcome::Reject, error.to_string());
-        }
-        if let Some(problem) = cases_against_counts(report) {
-            object(reasons, Rule::TestReportInvalid, Outcome::Reject, format!("{name}: {problem}"));
-        }
-        if report.tests_failed > 0 || report.status == TestStatus::Fail {
-            let failed: Vec<&str> = names_with(report, TestStatus::Fail).take(3).collect();
-            let named = if failed.is_empty() { String::new() } else { format!(": {}", failed.join(", ")) };
-            let message =
-                format!("{name}: {} of {} tests failed{named}", report.tests_failed, report.tests_run);
-            object(reasons, Rule::TestsFailed, Outcome::RollBack, message);
-        }
-        if report.tests_errors > 0 || report.status == TestStatus::Error {
-            let why = report.message.as_deref().unwrap_or("an error without a message");
-            object(
-                reasons,
-                Rule::TestsErrored,
-                Outcome::RollBack,
-                format!("{name} ended in an error: {why}"),
-            );
-        } else if report.tests_run == 0 || report.status == TestStatus::Skip {
-            object(reasons, Rule::NoTestsRun, Outcome::Reject, format!("{name} ran no test"));
-        }
-    }
-    let missing = missing_tests(&observations.incumbent_test_results, reports);
-    if let Some(first) = missing.first() {
-        let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
-        let message = format!("tests that passed before no longer run: {first}{more}");
-        object(reasons, Rule::TestsMissing, Outcome::RollBack, message);
-    }
-}
-
-/// Named tests that did not pass and that the counts keep quiet about.
-fn cases_against_counts(report: &TestReport) -> Option<String> {
-    let named = |status| names_with(report, status).count() as u64;
-    let (failed, errors) = (named(TestStatus::Fail), named(TestStatus::Error));
-    (failed > report.tests_failed || errors > report.tests_errors).then(|| {
-        format!(
-            "it names {failed} failed tests and {errors} with errors, and counts {} and {}",
-            report.tests_failed, report.tests_errors
-        )
-    })
-}
-
-/// The names of a report's tests with a status.
-fn names_with(report: &TestReport, status: TestStatus) -> impl Iterator<Item = &str> {
-    report.cases.iter().filter(move |case| case.status == status).map(|case| case.name.as_str())
-}
-
-/// Tests that passed in the incumbent and neither pass nor fail in the candidate; and for each type of tests, the number
-/// that ran may not shrink, which is all that can be said where a report names no tests.
-fn missing_tests(incumbent: &[TestReport], candidate: &[TestReport]) -> Vec<String> {
-    let types: BTreeSet<&str> = incumbent.iter().map(|report| report.test_type.as_str()).collect();
-    let mut missing = Vec::new();
-    for test_type in types {
-        let (before, after) = (of_type(incumbent, test_type), of_type(candidate, test_type));
-        let ran: BTreeSet<&str> = after
-            .iter()
-            .flat_map(|report| report.cases.iter())
-            .filter(|case| case.status != TestStatus::Skip)
-            .map(|case| case.name.as_str())
-            .collect();
-        let passed = before.iter().flat_map(|report| names_with(report, TestStatus::Pass));
-        let named = missing.len();
-        missing.extend(passed.filter(|name| !ran.contains(name)).map(|name| format!("{test_type}: {name}")));
-        let (count_before, count_after) = (tests_run(&before), tests_run(&after));
-        if missing.len() == named && count_after < count_before {
-            missing.push(format!("{test_type}: {count_after} ran, {count_before} before"));
-        }
-    }
-    missing
-}
-
-/// The reports on one type of tests.
-fn of_type<'a>(reports: &'a [TestReport], test_type: &str) -> Vec<&'a TestReport> {
-    reports.iter().filter(|report| report.test_type == test_type).collect()
-}
-
-/// How many tests ran in all.
-fn tests_run(reports: &[&TestReport]) -> u64 {
-    reports.iter().map(|report| report.tests_run).fold(0, u64::saturating_add)
 }
 
 impl StandardPolicy {
@@ -260,11 +279,13 @@ impl StandardPolicy {
         for metric in &request.observations.metrics {
             if metric.samples.iter().any(|sample| !sample.value.is_finite()) {
                 let message = format!("{} has a value that is not a finite number", metric.spec.name);
-                object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+                let name = &metric.spec.name;
+                self.object_to(name, reasons, Rule::MetricUnusable, Outcome::Reject, message);
             }
             if metric.samples.is_empty() {
                 let message = format!("{} has no samples", metric.spec.name);
-                object(reasons, Rule::MetricUnusable, Outcome::Reject, message);
+                let name = &metric.spec.name;
+                self.object_to(name, reasons, Rule::MetricUnusable, Outcome::Reject, message);
             }
         }
         if let Some(objective) = request.objective.as_ref().filter(|_| !hard_evidence) {
@@ -288,7 +309,7 @@ impl StandardPolicy {
                 }
                 for name in unjudged(&request.observations, assessment) {
                     let message = format!("the detector said nothing about {name}");
-                    object(reasons, Rule::DetectorFailed, Outcome::Reject, message);
+                    self.object_to(name, reasons, Rule::DetectorFailed, Outcome::Reject, message);
                 }
             }
         }
@@ -299,7 +320,8 @@ impl StandardPolicy {
         let against =
             finding.baseline.as_ref().map_or(String::new(), |name| format!(" against baseline {name}"));
         // Detectors are free to begin their sentence with the metric's name; it is said once.
-        let name = finding.metric.name.as_str();
+        let metric = &finding.metric.name;
+        let name = metric.as_str();
         let reason = finding.reason.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
         let message = format!("{name}{against}: {}", reason.unwrap_or(&finding.reason));
         match finding.verdict {
@@ -314,10 +336,13 @@ impl StandardPolicy {
                 } else {
                     Outcome::Accept
                 };
-                object(reasons, Rule::Regression, outcome, format!("{message} ({severity})"));
+                let message = format!("{message} ({severity})");
+                self.object_to(metric, reasons, Rule::Regression, outcome, message);
             }
             Verdict::Inconclusive if no_worse(finding) => {}
-            Verdict::Inconclusive => object(reasons, Rule::Inconclusive, Outcome::Inconclusive, message),
+            Verdict::Inconclusive => {
+                self.object_to(metric, reasons, Rule::Inconclusive, Outcome::Inconclusive, message);
+            }
             Verdict::InsufficientData => {
                 let outcome = match (&finding.baseline, finding.problem) {
                     // A baseline from before a metric was declared has nothing to say about it.
@@ -332,7 +357,22 @@ impl StandardPolicy {
                     ) => Outcome::Inconclusive,
                     _ => Outcome::Reject,
                 };
-                object(reasons, Rule::MetricUnusable, outcome, message);
+                self.object_to(metric, reasons, Rule::MetricUnusable, outcome, message);
+            }
+        }
+    }
+
+    /// Limits of single metrics. One with a limit that was not measured is no better than one beyond it.
+    fn limit_reasons(&self, observations: &Observations, hard_evidence: bool, reasons: &mut Vec<Reason>) {
+        for (name, condition) in self.conditions.iter().filter(|(_, condition)| condition.has_limit()) {
+            let message = match observations.metrics.iter().find(|metric| metric.spec.name == *name) {
+                Some(metric) => condition.broken_by(metric),
+                // What did not pass its tests is not measured.
+                None if hard_evidence => None,
+                None => Some(format!("{name} has a limit and was not measured")),
+            };
+            if let Some(message) = message {
+                self.object_to(name, reasons, Rule::MetricLimit, Outcome::Reject, message);
             }
         }
     }
@@ -340,7 +380,7 @@ impl StandardPolicy {
     /// What the score says.
     fn score_reasons(&self, score: &SafetyScore, reasons: &mut Vec<Reason>) {
         let minimum = self.thresholds.minimum_safety_score;
-        if score.score < minimum {
+        if score.no_data.is_none() && score.score < minimum {
             let message = format!("the safety score is {:.2}; at least {minimum:.2} is needed", score.score);
             object(reasons, Rule::SafetyScore, Outcome::Reject, message);
         }
@@ -424,21 +464,31 @@ fn improvement_score(finding: &Finding) -> f64 {
     if harm < 0.0 { 100.0 * (1.0 - p_value / 2.0) } else { 100.0 * p_value / 2.0 }
 }
 
-/// The published score.
-fn safety_score(evidence: &Evidence) -> SafetyScore {
-    let reports = &evidence.request.observations.test_results;
-    let run = tests_run(&reports.iter().collect::<Vec<_>>());
-    let passed: u64 =
-        reports.iter().map(|report| report.tests_passed.min(report.tests_run)).fold(0, u64::saturating_add);
-    let test_pass_rate = if run == 0 { 0.0 } else { passed as f64 / run as f64 };
-    let regressions = evidence.judgement.assessment().into_iter().flat_map(Assessment::regressions);
-    let penalties: Vec<Penalty> = regressions
-        .map(|finding| {
-            let severity = finding.severity.unwrap_or(Severity::Critical);
-            Penalty { metric: finding.metric.name.clone(), severity, penalty: severity.penalty() }
-        })
-        .collect();
-    let total: f64 = penalties.iter().map(|penalty| penalty.penalty).sum();
-    let score = (test_pass_rate * (1.0 - total).max(0.0)).clamp(0.0, 1.0);
-    SafetyScore { score, test_pass_rate, penalties }
+impl StandardPolicy {
+    /// The published score, over the metrics that decide.
+    fn safety_score(&self, evidence: &Evidence, no_data: Option<&str>) -> SafetyScore {
+        if let Some(why) = no_data {
+            return SafetyScore::none(why);
+        }
+        let reports = &evidence.request.observations.test_results;
+        let excused = |report| evidence.request.observations.excused_failures(report);
+        let excused: u64 = reports.iter().map(excused).fold(0, u64::saturating_add);
+        let run = tests_run(&reports.iter().collect::<Vec<_>>()).saturating_sub(excused);
+        let passed: u64 = reports
+            .iter()
+            .map(|report| report.tests_passed.min(report.tests_run))
+            .fold(0, u64::saturating_add);
+        let test_pass_rate = if run == 0 { 0.0 } else { passed as f64 / run as f64 };
+        let regressions = evidence.judgement.assessment().into_iter().flat_map(Assessment::regressions);
+        let penalties: Vec<Penalty> = regressions
+            .filter(|finding| self.mode_of(&finding.metric.name) == Mode::Required)
+            .map(|finding| {
+                let severity = finding.severity.unwrap_or(Severity::Critical);
+                Penalty { metric: finding.metric.name.clone(), severity, penalty: severity.penalty() }
+            })
+            .collect();
+        let total: f64 = penalties.iter().map(|penalty| penalty.penalty).sum();
+        let score = (test_pass_rate * (1.0 - total).max(0.0)).clamp(0.0, 1.0);
+        SafetyScore { score, no_data: None, test_pass_rate, penalties }
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use evoseal_types::{CheckpointId, Digest, VersionId};
 
 use crate::audit::{AuditEvent, AuditLog};
-use crate::{Error, Result};
+use crate::{Error, Outcome, Result};
 
 /// The answers that a gate needs from the log several times in each iteration.
 #[derive(Debug, Default)]
@@ -15,11 +15,13 @@ pub(crate) struct Remembered {
     /// Named baselines.
     pub(crate) baselines: BTreeMap<String, (VersionId, CheckpointId)>,
     /// Checkpoints of accepted versions.
-    pub(crate) accepted: BTreeSet<CheckpointId>,
+    pub(crate) accepted: BTreeMap<CheckpointId, VersionId>,
     /// The record of the latest decision on each version.
     pub(crate) decided: BTreeMap<VersionId, u64>,
     /// The rollback with the highest number.
     pub(crate) last_rollback: Option<RecordedRollback>,
+    /// Checkpoints of candidates that are kept for a person to look at, oldest first.
+    pub(crate) held: Vec<(VersionId, CheckpointId)>,
     /// The digest of every event, to see whether one is in the log already.
     events: BTreeSet<Digest>,
 }
@@ -45,8 +47,15 @@ impl Remembered {
                 AuditEvent::BaselineSet { name, version_id, checkpoint } => {
                     self.baselines.insert(name, (version_id, checkpoint));
                 }
-                AuditEvent::Accepted { checkpoint: Some(checkpoint), .. } => {
-                    self.accepted.insert(checkpoint);
+                AuditEvent::Accepted { version_id, checkpoint: Some(checkpoint) } => {
+                    self.accepted.insert(checkpoint, version_id);
+                }
+                AuditEvent::Held { version_id, checkpoint } => {
+                    self.held.retain(|(_, held)| *held != checkpoint);
+                    self.held.push((version_id, checkpoint));
+                }
+                AuditEvent::Overridden { version_id, outcome, .. } => {
+                    self.override_version(&version_id, outcome);
                 }
                 AuditEvent::Decided { version_id, .. } => {
                     self.decided.insert(version_id, record.sequence);
@@ -63,11 +72,21 @@ impl Remembered {
                 | AuditEvent::CheckpointCreated { .. }
                 | AuditEvent::Observed { .. }
                 | AuditEvent::RolledBack { rollback: None, .. }
-                | AuditEvent::Overridden { .. }
                 | AuditEvent::CleanedUp { .. } => {}
             }
         }
         Ok(())
+    }
+
+    /// A person's word ends that a version is kept as an accepted or as a held one; what it is from then on, other events
+    /// say.
+    fn override_version(&mut self, version_id: &VersionId, outcome: Outcome) {
+        if outcome == Outcome::Reject {
+            self.accepted.retain(|_, accepted| accepted != version_id);
+        }
+        if outcome != Outcome::Inconclusive {
+            self.held.retain(|(held, _)| held != version_id);
+        }
     }
 
     /// Whether exactly this event has been taken in.

@@ -1,12 +1,30 @@
 //! Settings of the safety layer.
 
+use std::collections::BTreeMap;
+
 use evoseal_checkpoint::{CheckpointSettings, RetentionPolicy};
 use evoseal_regression::{RegressionSettings, StatisticalSettings};
 use evoseal_rollback::RollbackSettings;
-use evoseal_types::Severity;
+use evoseal_types::{MetricName, Severity};
 use serde::{Deserialize, Serialize};
 
-use crate::PolicyThresholds;
+use crate::{MetricCondition, PolicyThresholds, StandardPolicy};
+
+/// The most that an evaluation may be made again.
+const RETRIES_MAX: u32 = 100;
+
+/// What becomes of a candidate that the evidence does not decide. It is never accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInconclusive {
+    /// It is kept and not accepted, and the loop goes on from the accepted version. A person can approve it later.
+    #[default]
+    Hold,
+    /// It is rejected like any other that is not good enough.
+    Reject,
+    /// It is kept, and the run ends and waits until a person has approved, rejected or held it.
+    Ask,
+}
 
 /// What runs by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +80,18 @@ pub struct SafetySettings {
     pub reject_severity: Severity,
     /// The lowest severity of a regression that rolls a version back. Default `critical`, the published rule.
     pub rollback_severity: Severity,
+    /// Conditions on single metrics: how much each counts (`mode`), and limits for its mean (`max`, `min`). Default: none; every
+    /// metric decides.
+    pub metric_conditions: BTreeMap<MetricName, MetricCondition>,
+    /// What becomes of a candidate that the evidence does not decide. Default `hold`.
+    pub on_inconclusive: OnInconclusive,
+    /// How often an evaluation is made again that could not be made because of its surroundings, 0 to 100. Default 2. A
+    /// verdict, such as a failed test, a crash or a time-out of the candidate, is never asked for again.
+    pub max_evaluation_retries: u32,
+    /// Whether a version is accepted only once a second evaluation with fresh samples comes to the same. Until then it is not
+    /// known to be good, and a rollback goes to the version before it. Default: off, since it doubles what an acceptance costs;
+    /// it takes out what the first samples had in their favour by chance.
+    pub confirm_acceptance: bool,
     /// The checkpoint store.
     pub checkpoints: CheckpointSettings,
     /// Rollbacks.
@@ -72,8 +102,13 @@ pub struct SafetySettings {
 
 impl Default for SafetySettings {
     fn default() -> Self {
-        let PolicyThresholds { minimum_safety_score, reject_severity, rollback_severity, .. } =
-            PolicyThresholds::default();
+        let PolicyThresholds {
+            minimum_safety_score,
+            reject_severity,
+            rollback_severity,
+            on_inconclusive,
+            ..
+        } = PolicyThresholds::default();
         Self {
             auto_checkpoint: true,
             auto_rollback: true,
@@ -81,6 +116,10 @@ impl Default for SafetySettings {
             minimum_safety_score,
             reject_severity,
             rollback_severity,
+            metric_conditions: BTreeMap::new(),
+            on_inconclusive,
+            max_evaluation_retries: 2,
+            confirm_acceptance: false,
             checkpoints: CheckpointSettings::default(),
             rollback: RollbackSettings::default(),
             regression: RegressionSettings::default(),
@@ -108,15 +147,40 @@ impl Default for ValidationSettings {
 }
 
 impl SafetySettings {
+    /// Whether the numbers that only the loop uses lie in their ranges.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) with the key.
+    pub fn check(&self) -> crate::Result<()> {
+        if self.max_evaluation_retries > RETRIES_MAX {
+            return Err(crate::Error::Invalid {
+                what: "safety.max_evaluation_retries".to_owned(),
+                reason: format!("{} is more than {RETRIES_MAX}", self.max_evaluation_retries),
+            });
+        }
+        Ok(())
+    }
+
     /// The thresholds of the decision.
     pub fn policy(&self, validation: &ValidationSettings) -> PolicyThresholds {
         PolicyThresholds {
             minimum_safety_score: self.minimum_safety_score,
             reject_severity: self.reject_severity,
             rollback_severity: self.rollback_severity,
+            on_inconclusive: self.on_inconclusive,
             require_improvement: validation.enabled,
             min_improvement_score: validation.min_improvement_score,
         }
+    }
+
+    /// The standard policy with these thresholds and conditions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) for what lies outside its range.
+    pub fn decision_policy(&self, validation: &ValidationSettings) -> crate::Result<StandardPolicy> {
+        StandardPolicy::new(self.policy(validation))?.with_conditions(self.metric_conditions.clone())
     }
 
     /// The settings of the detector, with the confidence level of `validation` where the detector's own has its default.

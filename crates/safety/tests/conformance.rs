@@ -12,8 +12,8 @@ use evoseal_safety::conformance::{audit_log, decision_policy, evidence_store, sa
 use evoseal_safety::{
     AuditEvent, AuditLog, AuditRecord, CleanupReport, Decision, DecisionPolicy, Error, Evidence,
     EvidenceStore, FileAuditLog, FileEvidenceStore, Judgement, MemoryAuditLog, MemoryEvidenceStore, Outcome,
-    ProposalRecord, Result, SafetyGate, SafetyIntegration, SafetyStatus, SafetySwitches, SafetyValidation,
-    Settlement, SettlementReport, StandardPolicy, ValidationRequest,
+    PersonsOrder, PersonsVerdict, ProposalRecord, Result, SafetyGate, SafetyIntegration, SafetyStatus,
+    SafetySwitches, SafetyValidation, Settlement, SettlementReport, StandardPolicy, ValidationRequest,
 };
 use evoseal_testkit::{CopyRollback, FakeCheckpointStore, Faults, MemoryMetrics, ScriptedDetector};
 use evoseal_types::{Digest, ManualClock, TestStatus};
@@ -361,6 +361,7 @@ enum GateFault {
     AcceptsOnlyOnce,
     CountsRollbacksTwice,
     AcceptsWhatItRefused,
+    DisobeysPersons,
     DeletesTheIncumbent,
 }
 
@@ -407,6 +408,14 @@ impl SafetyGate for BadGate {
         Ok(report)
     }
 
+    async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
+        let mut obeyed = order.clone();
+        if self.fault == GateFault::DisobeysPersons {
+            obeyed.decision.verdict = PersonsVerdict::Hold;
+        }
+        self.inner.override_version(&obeyed).await
+    }
+
     async fn get_safety_status(&self) -> Result<SafetyStatus> {
         let mut status = self.inner.get_safety_status().await?;
         if let Some(rollbacks) =
@@ -434,6 +443,7 @@ fn each_broken_gate_is_rejected_by_the_case_for_its_fault() {
         (GateFault::AcceptsOnlyOnce, "settles_an_acceptance_any_number_of_times"),
         (GateFault::CountsRollbacksTwice, "settles_a_refusal_any_number_of_times"),
         (GateFault::AcceptsWhatItRefused, "reports_every_refusal_as_a_step_that_accepted_nothing"),
+        (GateFault::DisobeysPersons, "carries_out_what_a_person_decides_any_number_of_times"),
         (GateFault::DeletesTheIncumbent, "keeps_the_incumbent_and_its_parent_when_it_cleans_up"),
     ];
     assert_eq!(pairs.len(), safety_gate::CASES.len(), "every case rejects something");
@@ -450,5 +460,6 @@ fn each_broken_gate_is_rejected_by_the_case_for_its_fault() {
 
 #[test]
 fn an_outcome_is_ordered_from_mild_to_harsh() {
-    assert!(Outcome::Accept < Outcome::Inconclusive && Outcome::Reject < Outcome::RollBack);
+    use Outcome::{Accept, Error, Inconclusive, Reject, RollBack, Tampered};
+    assert!([Accept, Inconclusive, Error, Reject, RollBack, Tampered].is_sorted());
 }

@@ -75,6 +75,7 @@ prop_compose! {
             metrics,
             incumbent_metrics,
             paired,
+            ..Observations::default()
         }
     }
 }

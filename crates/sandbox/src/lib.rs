@@ -83,7 +83,7 @@
 //!   also connect to the user's Unix sockets in the file system, such as that of a container daemon.
 //! - Limits hold for single processes. Many small ones can still fill the memory or the disk; a control group or a quota around
 //!   the harness bounds the sum.
-//! - A harness that is killed leaves no process, but the command's empty or full temporary folder; see
+//! - A harness that is killed leaves no process once its descent has noticed, which a [`Tether`] waits for, but the command's empty or full temporary folder; see
 //!   [`LinuxSandbox::temporary_root`].
 //! - A command has no terminal and, under Landlock, cannot open a pseudo-terminal: those of the user would be in reach.
 //! - Guards see what stands in the workspace, not what it means: that a test was weakened by an edit of the code that
@@ -104,6 +104,6 @@ pub use environment::{ENVIRONMENT_DEFAULT, EnvironmentPolicy};
 pub use error::{Error, Result};
 pub use guard::{Edit, Guard, Violation, ViolationKind};
 pub use guards::{EditScope, EditSize, ProtectedPaths, presets};
-pub use linux::{LinuxSandbox, Without, wall};
+pub use linux::{Leftover, LinuxSandbox, MARK_VARIABLE, Tether, Without, wall};
 pub use sandbox::{Capabilities, Captured, CommandOutcome, CommandSpec, Ending, Limits, Sandbox, Wall};
 pub use scripted::ScriptedSandbox;

@@ -9,7 +9,7 @@ use evoseal_checkpoint::{
     CaptureStats, Checkpoint, CheckpointHandle, CheckpointStatistics, CheckpointStore, Damage, DeleteReport,
     Entry, Error, NewCheckpoint, RestoreMode, RestoreReport, Result, Source, VerifyReport, diff_entries,
 };
-use evoseal_types::{ChangeKind, CheckpointId, Digest, EntryPath, Timestamp};
+use evoseal_types::{ChangeKind, CheckpointId, Digest, EntryPath, Timestamp, VersionId};
 
 use crate::{Faults, Node, Tree};
 
@@ -95,6 +95,13 @@ impl FakeCheckpointStore {
     /// The tree of a checkpoint, even if it is damaged.
     pub fn tree(&self, id: CheckpointId) -> Option<Tree> {
         self.state().stored.iter().find(|stored| stored.checkpoint.id == id).map(|stored| stored.tree.clone())
+    }
+
+    /// The version that a checkpoint holds.
+    pub fn version_of(&self, id: CheckpointId) -> Option<VersionId> {
+        let state = self.state();
+        let found = state.stored.iter().find(|stored| stored.checkpoint.id == id)?;
+        Some(found.checkpoint.details.version_id.clone())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

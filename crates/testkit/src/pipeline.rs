@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use evoseal_pipeline::{
-    Error, Evaluation, EvaluationRequest, Evaluator, Event, EventKind, Observer, Proposal, ProposalContext,
-    Proposer, Result,
+    Brief, Error, Evaluation, EvaluationRequest, Evaluator, Event, EventKind, Observer, Proposal,
+    ProposalContext, Proposer, Result,
 };
 use evoseal_safety::{EvaluationFault, FaultKind, Subject};
-use evoseal_types::{Direction, ErrorClass, MetricSamples, MetricSpec, TestReport};
+use evoseal_types::{Direction, ErrorClass, MetricSamples, MetricSpec, TestCase, TestReport, TestStatus};
 
 use crate::Faults;
 
@@ -39,12 +39,23 @@ pub struct ScriptedProposer {
     script: Arc<Vec<Step>>,
     faults: Faults,
     calls: Arc<Mutex<Vec<u64>>>,
+    briefs: Arc<Mutex<Vec<Brief>>>,
 }
 
 impl ScriptedProposer {
     /// Follows `script`; each call is a step of `faults`, before and after the edit.
     pub fn new(script: impl IntoIterator<Item = Step>, faults: Faults) -> Self {
-        Self { script: Arc::new(script.into_iter().collect()), faults, calls: Arc::default() }
+        Self {
+            script: Arc::new(script.into_iter().collect()),
+            faults,
+            calls: Arc::default(),
+            briefs: Arc::default(),
+        }
+    }
+
+    /// What it was told, in order.
+    pub fn briefs(&self) -> Vec<Brief> {
+        lock(&self.briefs).clone()
     }
 
     /// The iterations that it was asked for, in order.
@@ -66,6 +77,7 @@ fn proposer_error(source: std::io::Error) -> Error {
 impl Proposer for ScriptedProposer {
     async fn propose(&self, context: &ProposalContext) -> Result<Proposal> {
         lock(&self.calls).push(context.iteration);
+        lock(&self.briefs).push(context.brief.clone());
         self.faults.step("propose").map_err(proposer_error)?;
         let index = usize::try_from(context.iteration).unwrap_or(usize::MAX).saturating_sub(1);
         let write =
@@ -100,7 +112,11 @@ impl Proposer for ScriptedProposer {
 ///
 /// `time=7` is the metric `time` in seconds; `pass=3`, `fail=1` and `error=1` are counts of tests (3 pass by default);
 /// `crash`, `refuse`, `hang`, `drop` and `tamper` make the evaluation crash, return an error, never return, leave a file
-/// behind, or overwrite `tests.txt`. The incumbent is measured beside the candidate. Clones share the count of calls.
+/// behind, or overwrite `tests.txt`. `wait` lets all of its evaluations but the first never return, `then=9` is the time of a candidate in evaluations after its first, `starve=2` keeps the first two evaluations of a version from being started, and `unsure`
+/// is a metric that only the candidate has, so that no detector can compare it. `test:a=pf` names a test: it passes when the
+/// version is evaluated, and fails whenever it is run again, up to [`RETESTS`](Self::RETESTS) times; further letters are for
+/// further runs, `s` for one in which it is skipped. The incumbent is measured beside the
+/// candidate. Clones share the count of calls.
 #[derive(Debug, Clone, Default)]
 pub struct ScriptedEvaluator {
     faults: Faults,
@@ -108,6 +124,9 @@ pub struct ScriptedEvaluator {
 }
 
 impl ScriptedEvaluator {
+    /// How often it runs failed tests again.
+    pub const RETESTS: u32 = 2;
+
     /// Each call is a step of `faults`, before and after it looks.
     pub fn with_faults(faults: Faults) -> Self {
         Self { faults, calls: Arc::default() }
@@ -141,6 +160,35 @@ fn time_of(words: &BTreeMap<String, String>) -> Vec<MetricSamples> {
     value.map(|value: f64| MetricSamples::independent(spec, &[value; 3])).into_iter().collect()
 }
 
+/// The named tests of a program, as they end in this run.
+fn named_tests(words: &BTreeMap<String, String>, run: u32) -> Vec<TestCase> {
+    let case = |(word, runs): (&String, &String)| {
+        let name = word.strip_prefix("test:")?;
+        let letter = runs.chars().nth(run as usize).or(runs.chars().last())?;
+        let status = match letter {
+            'p' => TestStatus::Pass,
+            's' => TestStatus::Skip,
+            _ => TestStatus::Fail,
+        };
+        Some(TestCase { name: name.to_owned(), status, message: None })
+    };
+    words.iter().filter_map(case).collect()
+}
+
+/// The metric of a program in its first evaluation, and in those after it.
+fn lasting(words: &BTreeMap<String, String>, first: bool) -> Vec<MetricSamples> {
+    match words.get("then").filter(|_| !first) {
+        Some(time) => time_of(&BTreeMap::from([("time".to_owned(), time.clone())])),
+        None => time_of(words),
+    }
+}
+
+/// A metric that the incumbent does not have.
+fn unsure() -> MetricSamples {
+    let spec = MetricSpec::new("unsure", "s", Direction::Increase).expect("a valid name");
+    MetricSamples::independent(spec, &[1.0; 3])
+}
+
 #[async_trait]
 impl Evaluator for ScriptedEvaluator {
     async fn evaluate(&self, request: &EvaluationRequest) -> Result<Evaluation> {
@@ -150,17 +198,29 @@ impl Evaluator for ScriptedEvaluator {
         let words = words(directory)?;
         let has = |word: &str| words.contains_key(word);
         let count = |word: &str, default| words.get(word).map_or(default, |value| value.parse().unwrap_or(0));
+        let version = request.candidate.version_id.to_string();
+        let calls = lock(&self.calls).iter().filter(|call| **call == version).count() as u64;
+        let first = calls <= 1;
         if has("drop") {
             fs::write(directory.join("dropping.txt"), "left behind").map_err(evaluator_error)?;
         }
         if has("tamper") {
             fs::write(directory.join("tests.txt"), "nothing is checked").map_err(evaluator_error)?;
         }
-        if has("hang") {
+        if has("hang") || (has("wait") && !first) {
             std::future::pending::<()>().await;
         }
         if has("refuse") {
             return Err(evaluator_error(std::io::Error::other("it refuses")));
+        }
+        if calls <= count("starve", 0) {
+            let fault = EvaluationFault {
+                kind: FaultKind::NotRun,
+                stage: "test".to_owned(),
+                subject: Subject::Candidate,
+                message: "no space left on device".to_owned(),
+            };
+            return Ok(Evaluation { faults: vec![fault], ..Evaluation::default() });
         }
         let crash = has("crash").then(|| EvaluationFault {
             kind: FaultKind::Crashed,
@@ -173,19 +233,41 @@ impl Evaluator for ScriptedEvaluator {
             None => Vec::new(),
         };
         self.faults.step("evaluated").map_err(evaluator_error)?;
+        let named = named_tests(&words, 0);
+        let counted = || {
+            TestReport::from_counts("unit_tests", count("pass", 3), count("fail", 0), count("error", 0), 0)
+        };
+        let report = if named.is_empty() { counted() } else { TestReport::from_cases("unit_tests", named) };
+        if report.status != TestStatus::Pass && !request.tolerates(&report) {
+            // What did not pass is not measured.
+            let (test_results, faults) = (vec![report], crash.into_iter().collect());
+            return Ok(Evaluation { test_results, faults, ..Evaluation::default() });
+        }
         Ok(Evaluation {
-            test_results: vec![TestReport::from_counts(
-                "unit_tests",
-                count("pass", 3),
-                count("fail", 0),
-                count("error", 0),
-                0,
-            )],
-            metrics: time_of(&words),
+            test_results: vec![report],
+            metrics: lasting(&words, first).into_iter().chain(has("unsure").then(unsure)).collect(),
             incumbent_metrics: incumbent,
+            checks: Vec::new(),
             paired: request.incumbent.is_some(),
             faults: crash.into_iter().collect(),
         })
+    }
+
+    async fn retest(
+        &self,
+        request: &EvaluationRequest,
+        subject: Subject,
+        attempt: u32,
+    ) -> Result<Option<Vec<TestReport>>> {
+        self.faults.step("retest").map_err(evaluator_error)?;
+        let version = match subject {
+            Subject::Candidate => Some(&request.candidate),
+            Subject::Incumbent => request.incumbent.as_ref(),
+        };
+        let Some(version) = version.filter(|_| attempt <= Self::RETESTS) else { return Ok(None) };
+        lock(&self.calls).push(format!("{} again", version.version_id));
+        let named = named_tests(&words(&version.directory)?, attempt);
+        Ok((!named.is_empty()).then(|| vec![TestReport::from_cases("unit_tests", named)]))
     }
 }
 

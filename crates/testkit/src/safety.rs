@@ -131,6 +131,12 @@ impl Rollback for CopyRollback {
         Ok(())
     }
 
+    async fn withdraw_known_good(&self, id: CheckpointId) -> Result<()> {
+        self.step("withdraw known good")?;
+        self.state().known_good.retain(|known| *known != id);
+        Ok(())
+    }
+
     async fn known_good(&self) -> Result<Vec<CheckpointId>> {
         self.step("known good")?;
         Ok(self.state().known_good.clone())

@@ -46,6 +46,26 @@ impl ErrorClass {
     }
 }
 
+/// Whether an error, or one of its causes, is that a disk or a quota has no room left.
+///
+/// ```
+/// use evoseal_types::is_storage_full;
+/// let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+/// assert!(is_storage_full(&full));
+/// assert!(is_storage_full(&std::io::Error::other(full)));
+/// assert!(!is_storage_full(&std::io::Error::from(std::io::ErrorKind::NotFound)));
+/// ```
+pub fn is_storage_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind;
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.into_iter().any(|cause| {
+        let Some(io) = cause.downcast_ref::<std::io::Error>() else { return false };
+        // The cause of one that wraps another is the other's cause.
+        let inner = io.get_ref().is_some_and(|inner| is_storage_full(inner));
+        inner || matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    })
+}
+
 impl fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -30,7 +30,7 @@ mod test_report;
 mod time;
 
 pub use digest::{CheckpointId, Digest};
-pub use error::{Error, ErrorClass, Result};
+pub use error::{Error, ErrorClass, Result, is_storage_full};
 pub use id::VersionId;
 pub use metric::{Direction, MetricName, MetricSamples, MetricSpec, Objective, Sample, Threshold};
 pub use path::{Change, ChangeKind, EntryPath};

@@ -15,12 +15,15 @@
 
 mod allowed;
 mod audit;
+mod course;
 mod crash;
 mod disk;
 mod evil;
 mod fuzz;
 mod known;
 mod look;
+mod r#loop;
+mod loop_disk;
 mod machine;
 mod operate;
 mod power;
@@ -58,6 +61,8 @@ enum Command {
     Torn(torn::Arguments),
     /// Fills the disk.
     Disk(disk::Arguments),
+    /// Kills a whole run again and again, or fills its disk in the middle of each phase.
+    Loop(r#loop::Arguments),
     /// A tree of everything that breaks such tools.
     Evil(evil::Arguments),
     /// Several processes in one store, killed at random.
@@ -78,6 +83,7 @@ fn main() -> ExitCode {
         Command::Power(arguments) => machine::in_private(|| power::run(&arguments)),
         Command::Torn(arguments) => machine::in_private(|| torn::run(&arguments)),
         Command::Disk(arguments) => machine::in_private(|| disk::run(&arguments)),
+        Command::Loop(arguments) => machine::in_private(|| r#loop::run(&arguments)),
         Command::Evil(arguments) => machine::in_private(|| evil::run(&arguments)),
         Command::Soak(arguments) => machine::in_private(|| soak::run(&arguments)),
         Command::Fuzz(arguments) => machine::in_private(|| fuzz::run(&arguments)),

@@ -1,5 +1,6 @@
 //! An evaluator that runs a build, a test and a measure command.
 
+mod checking;
 mod measuring;
 mod settings;
 mod side;
@@ -8,19 +9,24 @@ mod testing;
 use async_trait::async_trait;
 use evoseal_pipeline::{Evaluation, EvaluationRequest, Evaluator, Result};
 use evoseal_safety::Subject;
-use evoseal_types::TestStatus;
+use evoseal_types::{TestReport, TestStatus};
 
 use measuring::Measurement;
 use side::Side;
 
 pub use settings::{
-    CommandEvaluatorSettings, JunitSettings, MeasureSettings, MeasuredTime, MetricFormat, MetricSettings,
-    TestFormat, TestSettings,
+    CheckSettings, CommandEvaluatorSettings, JunitSettings, MeasureSettings, MeasuredTime, MetricFormat,
+    MetricSettings, TestFormat, TestSettings,
 };
 
 use crate::Launcher;
 
 /// Evaluates with commands: `build` and `test` in the candidate, then `measure` in both versions in turns.
+///
+/// Tests that fail on the candidate are run again on both versions, `test.retries` times, so that the loop can tell them from
+/// flaky ones.
+///
+/// Checks come after the tests; one that is required and fails keeps the candidate from being measured.
 ///
 /// The incumbent is built too, but only once the candidate has passed its tests and there is something to measure. Each
 /// counted round starts `measure` once per version; which one is first alternates. A step that fails ends the
@@ -92,6 +98,7 @@ use crate::Launcher;
 ///     incumbent: Some(version("old")),
 ///     iteration: 1,
 ///     run_directory: folder.path().join("run"),
+///     tolerated: Vec::new(),
 /// };
 /// let evaluation = evaluator.evaluate(&request).await?;
 /// assert_eq!(evaluation.faults, []);
@@ -129,10 +136,15 @@ impl CommandEvaluator {
         Ok(built)
     }
 
-    /// Tests the candidate; says whether it passed.
-    async fn test(&self, side: &Side<'_>, evaluation: &mut Evaluation) -> Result<bool> {
+    /// Tests the candidate; says whether it passed, failures that are tolerated aside.
+    async fn test(
+        &self,
+        request: &EvaluationRequest,
+        side: &Side<'_>,
+        evaluation: &mut Evaluation,
+    ) -> Result<bool> {
         let (report, fault) = testing::run(&self.launcher, &self.settings.test, side).await?;
-        let passed = fault.is_none() && report.status == TestStatus::Pass;
+        let passed = fault.is_none() && (report.status == TestStatus::Pass || request.tolerates(&report));
         evaluation.test_results.push(report);
         evaluation.faults.extend(fault);
         Ok(passed)
@@ -144,7 +156,12 @@ impl Evaluator for CommandEvaluator {
     async fn evaluate(&self, request: &EvaluationRequest) -> Result<Evaluation> {
         let mut evaluation = Evaluation::default();
         let candidate = Side::new(request, Subject::Candidate, &request.candidate)?;
-        if !self.build(&candidate, &mut evaluation).await? || !self.test(&candidate, &mut evaluation).await? {
+        if !self.build(&candidate, &mut evaluation).await?
+            || !self.test(request, &candidate, &mut evaluation).await?
+        {
+            return Ok(evaluation);
+        }
+        if !self.check(request, &candidate, &mut evaluation).await? {
             return Ok(evaluation);
         }
         let Some(measure) = &self.settings.measure else {
@@ -162,5 +179,27 @@ impl Evaluator for CommandEvaluator {
         let measurement = Measurement::new(&self.launcher, measure, &self.settings.metrics);
         measurement.run(&candidate, incumbent.as_ref(), &mut evaluation).await?;
         Ok(evaluation)
+    }
+
+    /// Builds the version, since the incumbent may not have been, and runs the tests once more.
+    async fn retest(
+        &self,
+        request: &EvaluationRequest,
+        subject: Subject,
+        attempt: u32,
+    ) -> Result<Option<Vec<TestReport>>> {
+        let version = match subject {
+            Subject::Candidate => Some(&request.candidate),
+            Subject::Incumbent => request.incumbent.as_ref(),
+        };
+        let Some(version) = version.filter(|_| attempt <= self.settings.test.retries) else {
+            return Ok(None);
+        };
+        let side = Side::new(request, subject, version)?;
+        if !self.build(&side, &mut Evaluation::default()).await? {
+            return Ok(None);
+        }
+        let (report, fault) = testing::run(&self.launcher, &self.settings.test, &side).await?;
+        Ok(fault.is_none().then(|| vec![report]))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use evoseal_pipeline::{Error, Result};
+use evoseal_safety::Mode;
 use evoseal_sandbox::Limits;
 use evoseal_types::{Direction, EntryPath, MetricName};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub struct CommandEvaluatorSettings {
     pub build: Option<StepSettings>,
     /// What tests the candidate.
     pub test: TestSettings,
+    /// Checks besides the tests, in this order: linters, schema checks, a size limit. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckSettings>,
     /// What measures both versions. Default: nothing is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measure: Option<MeasureSettings>,
@@ -85,6 +89,84 @@ pub struct TestSettings {
     /// The type under which the report is recorded. Default `tests`.
     #[serde(default = "default_test_type")]
     pub test_type: String,
+    /// How often failed tests are run again on the candidate and on the accepted version, 0 to 20. Default 2: one that fails on
+    /// the candidate every time and passes on the accepted version every time is a failure, one that also fails there is
+    /// flaky.
+    #[serde(default = "default_retries")]
+    pub retries: u32,
+}
+
+/// Settings of one check besides the tests.
+///
+/// ```
+/// use evoseal_adapters::{CommandEvaluatorSettings, TestFormat};
+/// use evoseal_safety::Mode;
+///
+/// let settings: CommandEvaluatorSettings = toml::from_str(r#"
+///     [test]
+///     command = "make test"
+///     format = "exit_code"
+///     [[checks]]
+///     name = "lint"
+///     mode = "wanted"
+///     command = ["cargo", "clippy", "--offline", "--", "-D", "warnings"]
+/// "#)?;
+/// assert_eq!((settings.checks[0].mode, &settings.checks[0].format), (Mode::Wanted, &TestFormat::ExitCode));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckSettings {
+    /// Its name in reports; no other check has it.
+    pub name: String,
+    /// Whether it decides (`required`), warns (`wanted`) or is only recorded (`dry_run`). Default `required`.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The command. It runs in the candidate once its tests pass, and in the accepted version where the candidate fails, to
+    /// tell whether that is new.
+    pub command: CommandLine,
+    /// Its limits. Default: those of [`Limits`].
+    #[serde(default)]
+    pub limits: Limits,
+    /// Variables to add to the environment. Default: none.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// The working directory, relative to the version's own, which is also the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_directory: Option<EntryPath>,
+    /// Whether the command may use the network. Default false.
+    #[serde(default)]
+    pub network: bool,
+    /// How the result is read. Default `exit_code`.
+    #[serde(default = "default_check_format")]
+    pub format: TestFormat,
+}
+
+fn default_check_format() -> TestFormat {
+    TestFormat::ExitCode
+}
+
+impl CheckSettings {
+    /// The check as the test step that it is run like.
+    pub(super) fn as_test(&self) -> TestSettings {
+        TestSettings {
+            command: self.command.clone(),
+            limits: self.limits,
+            environment: self.environment.clone(),
+            working_directory: self.working_directory.clone(),
+            network: self.network,
+            format: self.format.clone(),
+            test_type: self.name.clone(),
+            retries: 0,
+        }
+    }
+}
+
+/// The most that failed tests are run again.
+const RETRIES_MAX: u32 = 20;
+
+fn default_retries() -> u32 {
+    2
 }
 
 fn default_test_type() -> String {
@@ -265,6 +347,23 @@ impl CommandEvaluatorSettings {
         if self.test.test_type.trim().is_empty() || self.test.test_type.contains(char::is_control) {
             let reason = "it must not be blank or hold control characters".to_owned();
             return Err(Error::Invalid { what: "`test.test_type`".to_owned(), reason });
+        }
+        for (index, check) in self.checks.iter().enumerate() {
+            let invalid = |reason: &str| {
+                let what = format!("`checks` {:?}", check.name);
+                Err(Error::Invalid { what, reason: reason.to_owned() })
+            };
+            check.as_test().step().check("checks")?;
+            if check.name.trim().is_empty() || check.name.contains(char::is_control) {
+                return invalid("its name must not be blank or hold control characters");
+            }
+            if self.checks[..index].iter().any(|other| other.name == check.name) {
+                return invalid("another check has the same name");
+            }
+        }
+        if self.test.retries > RETRIES_MAX {
+            let reason = "it must be at most 20".to_owned();
+            return Err(Error::Invalid { what: "`test.retries`".to_owned(), reason });
         }
         match &self.measure {
             Some(measure) => {

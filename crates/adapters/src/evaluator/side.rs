@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use evoseal_pipeline::{Error, EvaluationRequest, Result, VersionInPlace};
 use evoseal_safety::{EvaluationFault, FaultKind, Subject};
 use evoseal_sandbox::{CommandOutcome, Ending};
-use evoseal_types::{EntryPath, ErrorClass};
+use evoseal_types::{EntryPath, ErrorClass, is_storage_full};
 
 use crate::launcher::Place;
 use crate::{Launcher, StepSettings, files, text};
@@ -96,6 +96,11 @@ impl<'a> Side<'a> {
     ) -> Result<EvaluationFault> {
         use evoseal_sandbox::Error as Cause;
         let message = match &error {
+            // No version could do better on a full disk.
+            _ if is_storage_full(&error) => {
+                let reason = format!("{stage} cannot be run");
+                return Err(Error::Evaluator { reason, class: error.class(), source: Some(Box::new(error)) });
+            }
             Cause::ProgramMissing { program } => launcher.missing(program, &format!("{stage}.command")),
             Cause::Start { source, .. } | Cause::Io { source, .. } => format!("{error}: {source}"),
             _ => {

@@ -232,9 +232,10 @@ fn summary(event: &AuditEvent) -> String {
             format!("rolled back nothing{}: {error}", by(initiator))
         }
         AuditEvent::BaselineSet { name, version_id, .. } => format!("baseline    {name} is {version_id}"),
-        AuditEvent::Overridden { version_id, outcome, person, reason } => {
+        AuditEvent::Overridden { version_id, outcome, person, reason, .. } => {
             format!("overridden  {version_id}: {outcome} by {person}: {reason}")
         }
+        AuditEvent::Held { version_id, .. } => format!("held        {version_id}, for a person to decide"),
         AuditEvent::CleanedUp { checkpoints } => format!("cleaned up  {} checkpoints", checkpoints.len()),
     };
     // What proposers and persons say is data: it stays on its line.

@@ -12,6 +12,7 @@ use crate::commands::run::execute;
 use crate::commands::{history, report};
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
+use crate::ownership::Ownership;
 use crate::project::Project;
 use crate::settings::{FILE_NAME, LoadedSettings};
 
@@ -48,7 +49,7 @@ pub(crate) async fn run(arguments: &DemoArguments, output: Output) -> Result<Exi
     let stores = project.stores().await?;
     let options =
         RunOptions { iterations: arguments.iterations, seed: arguments.seed, ..RunOptions::default() };
-    let outcome = execute(&project, &stores, options, output).await?;
+    let outcome = execute(&project, &stores, &Ownership::take(&project, output)?, options, output).await?;
     drop(stores);
     let page = workdir.join("evoseal-report.html");
     let rows = finish(&project, &page).await?;

@@ -3,12 +3,14 @@
 use evoseal_pipeline::{IterationOutcome, IterationResult, RunState};
 use evoseal_regression::statistics;
 use evoseal_report::{IterationRow, MetricSummary, RowOutcome, RunHistory, ScoreTerm, VersionRow};
-use evoseal_safety::{Observations, VersionRef};
+use evoseal_safety::{Mode, Observations, VersionRef};
 use evoseal_types::{Digest, MetricSamples, Timestamp};
 
 use crate::failure::{Failure, Result};
 use crate::project::Project;
 
+/// How many lost tests a report lists by name; the JSON has them all.
+const TESTS_LISTED_MAX: usize = 20;
 /// The confidence level of the intervals of single metrics in reports.
 const LEVEL: f64 = 0.95;
 
@@ -31,7 +33,7 @@ pub(crate) fn of(project: &Project, state: &RunState, final_tree: Option<Digest>
         final_version: incumbent.version_id.clone(),
         final_tree,
         remeasured: Vec::new(),
-        unprotected: unprotected(),
+        unprotected: state.unprotected.iter().cloned().chain(unprotected()).collect(),
     })
 }
 
@@ -91,7 +93,9 @@ pub(crate) fn row(result: &IterationResult) -> IterationRow {
             reasons.insert(0, first);
         }
         let score = &decision.safety_score;
-        score_terms.push(ScoreTerm { label: "test pass rate".to_owned(), value: score.test_pass_rate });
+        if score.no_data.is_none() {
+            score_terms.push(ScoreTerm { label: "test pass rate".to_owned(), value: score.test_pass_rate });
+        }
         score_terms.extend(score.penalties.iter().map(|penalty| ScoreTerm {
             label: format!("{}, {}", penalty.metric, penalty.severity),
             value: -penalty.penalty,
@@ -111,10 +115,14 @@ pub(crate) fn row(result: &IterationResult) -> IterationRow {
             IterationOutcome::RolledBack => RowOutcome::RolledBack,
             IterationOutcome::Inconclusive => RowOutcome::Inconclusive,
             IterationOutcome::Error => RowOutcome::Error,
+            IterationOutcome::Tampered => RowOutcome::Tampered,
         },
         decided_by: decision.map_or_else(|| "error".to_owned(), |decision| decision.decided_by.to_string()),
         reasons,
-        safety_score: decision.map(|decision| decision.safety_score.score),
+        notes: notes(result),
+        safety_score: decision
+            .map(|decision| &decision.safety_score)
+            .and_then(|score| score.no_data.is_none().then_some(score.score)),
         score_terms,
         improvement_score: decision.and_then(|decision| decision.improvement_score),
         findings: assessment.map(|assessment| assessment.findings.clone()).unwrap_or_default(),
@@ -126,6 +134,32 @@ pub(crate) fn row(result: &IterationResult) -> IterationRow {
         files_changed: result.changes.len() as u64,
         checkpoint: result.checkpoint,
     }
+}
+
+/// What has to be seen beside the outcome.
+fn notes(result: &IterationResult) -> Vec<String> {
+    let decision = result.safety_result.as_ref().map(|validation| &validation.decision);
+    let mut notes: Vec<String> = result.overrides.iter().rev().map(ToString::to_string).collect();
+    if let Some(why) = decision.and_then(|decision| decision.safety_score.no_data.as_ref()) {
+        notes.push(format!("no safety score: {why}"));
+    }
+    if let Some(changes) =
+        decision.map(|decision| &decision.test_changes).filter(|changes| !changes.is_empty())
+    {
+        notes.push(format!("tests lost: {}", changes.summary(TESTS_LISTED_MAX)));
+    }
+    notes.extend(result.confirmed.map(|confirmed| {
+        let word = if confirmed { "confirmed" } else { "accepted at first, and not confirmed" };
+        format!("{word} by a second evaluation with fresh samples")
+    }));
+    let warned =
+        result.observations.checks.iter().filter(|check| !check.passed && check.mode == Mode::Wanted);
+    notes.extend(warned.map(|check| format!("warning: check {} failed", check.name)));
+    let excused = result.observations.retests.iter().filter(|retested| retested.is_excused());
+    notes.extend(
+        excused.map(|retested| format!("flaky test: {}: {}", retested.test.test_type, retested.test.name)),
+    );
+    notes
 }
 
 /// Lays the report's tables out for this output.

@@ -12,6 +12,7 @@ mod gc;
 mod history;
 mod init;
 mod metrics;
+mod overrides;
 mod prune;
 mod rejudge;
 mod report;
@@ -44,6 +45,9 @@ pub(crate) async fn run(arguments: &Arguments, output: Output) -> Result<Exit> {
         Command::Rollback(rollback) => rollback::run(rollback, &project()?, output).await,
         Command::Audit(audit) => audit::run(audit, &project()?, output).await,
         Command::Rejudge(rejudge) => rejudge::run(rejudge, &project()?, output).await,
+        Command::Approve(approve) => overrides::approve(approve, &project()?, output).await,
+        Command::Reject(reject) => overrides::reject(reject, &project()?, output).await,
+        Command::Hold(hold) => overrides::hold(hold, &project()?, output).await,
         Command::Checkpoint(checkpoint) => checkpoint::run(checkpoint, &project()?, output).await,
         Command::Baseline(baseline) => baseline::run(baseline, &project()?, output).await,
         Command::Metrics(metrics) => metrics::run(metrics, &project()?, output).await,

@@ -1,13 +1,13 @@
 //! `evoseal rollback`.
 
 use evoseal_checkpoint::CheckpointStoreExt;
-use evoseal_pipeline::RunLock;
 use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
 use evoseal_types::{Change, ChangeKind};
 
 use crate::args::RollbackArguments;
 use crate::failure::{Exit, Result};
 use crate::output::Output;
+use crate::ownership::Ownership;
 use crate::project::Project;
 
 pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output: Output) -> Result<Exit> {
@@ -27,7 +27,7 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
         return Ok(Exit::Done);
     }
     // A run must not find the workspace moved under it.
-    let _lock = RunLock::acquire(&project.state_directory())?;
+    let _ownership = Ownership::take(project, output)?;
     let request =
         RollbackRequest { target, reason: arguments.reason.clone(), initiator: Initiator::Person(person()) };
     let report = stores.rollback.roll_back(request).await;
@@ -54,7 +54,7 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
 }
 
 /// Whoever runs this program, for the record.
-fn person() -> String {
+pub(crate) fn person() -> String {
     std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".to_owned())
 }
 

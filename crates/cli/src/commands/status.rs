@@ -1,13 +1,19 @@
 //! `evoseal status`.
 
 use evoseal_checkpoint::CheckpointStore;
+use evoseal_pipeline::{FinishedIteration, RunLock, RunState, VersionState};
 use evoseal_rollback::Rollback;
 use evoseal_safety::SafetyGate;
+use evoseal_sandbox::Tether;
+use evoseal_types::VersionId;
 
 use crate::commands::history;
 use crate::failure::{Exit, Result};
 use crate::output::Output;
 use crate::project::Project;
+
+/// How many undecided candidates are named.
+const HELD_SHOWN_MAX: usize = 5;
 
 pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
     if !project.has_state() {
@@ -25,6 +31,13 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
         None => None,
     };
     let rollback = stores.rollback.statistics().await?;
+    let held = held(&state);
+    let running = RunLock::holder(&project.state_directory());
+    // While a program works here, its commands are no business of ours.
+    let left_running = match running {
+        Some(_) => Vec::new(),
+        None => Tether::leftovers(&project.state_directory()),
+    };
     let value = serde_json::json!({
         "workspace": project.root,
         "incumbent": incumbent,
@@ -32,6 +45,12 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
         "iterations": state.finished.len(),
         "unfinished_iteration": state.in_flight.as_ref().map(|flight| flight.iteration),
         "last_run_ended": state.run_ended,
+        "awaits_person": state.asked,
+        "held": held,
+        "flaky_tests": state.quarantined,
+        "unfinished_override": state.pending_override.as_ref().map(|pending| pending.iteration),
+        "running": running,
+        "left_running": left_running,
         "safety": safety,
         "rollback": rollback,
     });
@@ -45,8 +64,37 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
             None => "",
         };
         lines.push(format!("accepted     {version}{holds}"));
+        if let Some(holder) = &running {
+            lines.push(format!("running      {holder}"));
+        }
+        for left in &left_running {
+            lines.push(format!(
+                "left over    process {} ({}) of a killed run; `evoseal run` ends it",
+                left.process, left.command
+            ));
+        }
         if let Some(flight) = &state.in_flight {
-            lines.push(format!("unfinished   iteration {}; `evoseal run` goes on with it", flight.iteration));
+            let next = if running.is_some() { "" } else { "; `evoseal run` goes on with it" };
+            lines.push(format!("unfinished   iteration {}{next}", flight.iteration));
+        }
+        if let Some(pending) = &state.pending_override {
+            let decision = &pending.order.decision;
+            lines.push(format!("unfinished   {decision}; the next `evoseal run` or override completes it"));
+        }
+        if let Some(iteration) = state.asked {
+            lines.push(format!(
+                "waiting      iteration {iteration}: `evoseal approve`, `reject` or `hold` decides"
+            ));
+        }
+        if !held.is_empty() {
+            let newest: Vec<&str> = held.iter().rev().take(HELD_SHOWN_MAX).map(VersionId::as_str).collect();
+            let more = held.len() - newest.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            lines.push(format!("undecided    {}{more}", newest.join(", ")));
+        }
+        if !state.quarantined.is_empty() {
+            let names: Vec<&str> = state.quarantined.iter().map(|test| test.name.as_str()).collect();
+            lines.push(format!("flaky tests  {}", names.join(", ")));
         }
         if let Some((at, reason)) = &state.run_ended {
             lines.push(format!("last run     ended {}: {reason}", history::time(*at)));
@@ -70,4 +118,11 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
         lines.join("\n")
     });
     Ok(Exit::Done)
+}
+
+/// The candidates that nobody has decided about, oldest first.
+fn held(state: &RunState) -> Vec<VersionId> {
+    let is_held = |state| matches!(state, VersionState::Held | VersionState::Awaiting);
+    let held = state.finished.iter().filter(|finished| is_held(VersionState::of(finished)));
+    held.filter_map(FinishedIteration::version).map(|version| version.version_id).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use evoseal_safety::Subject;
 use evoseal_types::{MetricSamples, TestStatus, VersionId};
 
 use super::{Verdict, ensure, suite, wrong};
@@ -27,6 +28,7 @@ suite! { $ evaluator_conformance evaluator Fixture<'_>,
     measures_no_incumbent_where_there_is_none
     measures_both_versions_alike
     contradicts_itself_nowhere
+    runs_tests_again_and_says_when_it_has_enough
     can_be_dropped_and_asked_again
 }
 
@@ -56,6 +58,7 @@ impl Scene {
             candidate: version("candidate")?,
             incumbent: if with_incumbent { Some(version("incumbent")?) } else { None },
             iteration: u64::from(with_incumbent),
+            tolerated: Vec::new(),
             run_directory: self.folder.path().join("run"),
         })
     }
@@ -125,6 +128,23 @@ pub async fn contradicts_itself_nowhere(fixture: Fixture<'_>) -> Verdict {
             let names: BTreeSet<_> = metrics.iter().map(|metric| &metric.spec.name).collect();
             ensure(names.len() == metrics.len(), || format!("a metric stands twice in {metrics:?}"))?;
         }
+    }
+    Ok(())
+}
+
+/// What comes of running tests again adds up, on either version, and there is an end to it.
+pub async fn runs_tests_again_and_says_when_it_has_enough(fixture: Fixture<'_>) -> Verdict {
+    let scene = Scene::new(fixture, Version::Broken)?;
+    let request = scene.request(true)?;
+    for subject in [Subject::Incumbent, Subject::Candidate] {
+        // An error is allowed: the failure stands then.
+        if let Ok(Some(reports)) = scene.evaluator.retest(&request, subject, 1).await {
+            for report in reports {
+                report.check().map_err(wrong)?;
+            }
+        }
+        let again = scene.evaluator.retest(&request, subject, u32::MAX).await;
+        ensure(!matches!(again, Ok(Some(_))), || format!("it never has enough of testing the {subject}"))?;
     }
     Ok(())
 }

@@ -21,7 +21,15 @@ fn progress() -> Vec<LoopProgress> {
     for iterations_done in counts {
         for consecutive_failures in counts {
             for elapsed in times {
-                progress.push(LoopProgress { iterations_done, consecutive_failures, elapsed });
+                progress.push(LoopProgress {
+                    iterations_done,
+                    consecutive_failures,
+                    without_improvement: consecutive_failures,
+                    evaluations: iterations_done,
+                    elapsed,
+                    free_bytes: (iterations_done != 5).then_some(iterations_done),
+                    store_bytes: (consecutive_failures != 5).then_some(consecutive_failures),
+                });
             }
         }
     }

@@ -44,9 +44,12 @@ const TIED_SHARE_MAX: f64 = 0.2;
 /// mostly miss together. Both are computed at 0.92 of the allowed error, which pays for the rest; `evoseal detect simulate
 /// aa` measures the result.
 ///
-/// **Limits.** A short list that wanders with time cannot be told from one that does not: with five or ten values a side,
-/// all of one measured before all of the other, false regressions are far above the level, and with thirty about at it
-/// (`evoseal detect simulate blocks`). Measure in turn and pair. At least two values on each side.
+/// **Limits.** That values do not depend on their predecessors is an assumption below eight values a side, where nothing could
+/// show it, and can be tested only poorly below thirty. Measured all of one side before all of the other on a machine that wanders (autoregressive, 0.7),
+/// false regressions are 14 to 15 % with five values a side, 12 to 13.5 % with ten and 2.7 to 3.1 % with thirty, where 2.5 % are
+/// allowed (`evoseal detect simulate blocks`). An interval wide enough for that would be
+/// useless on steady machines, so it is left to the plan of measuring: in turn and paired, the same machine stays within the level from
+/// five pairs on (`evoseal detect simulate aa`). At least two values on each side.
 ///
 /// ```
 /// use evoseal_regression::{Analyzer, Auto, Comparison};

@@ -6,7 +6,7 @@ mod pattern;
 pub(crate) use outliers::outliers;
 pub use pattern::{Pattern, PatternKind, patterns};
 
-use statrs::function::erf::erfc_inv;
+use crate::statistics::normal_limit;
 
 /// The chance that a series of independent normal noise has any outlier at all.
 const FALSE_ALARM: f64 = 0.01;
@@ -14,7 +14,7 @@ const FALSE_ALARM: f64 = 0.01;
 /// From how many standard deviations on a value of a series of `n` stands out: `least`, or more in a long series, so that the
 /// chance of any outlier among independent normal values stays at most a hundredth: `z(1 - 0.005 / n)`.
 pub(crate) fn adaptive_limit(least: f64, n: usize) -> f64 {
-    let z = std::f64::consts::SQRT_2 * erfc_inv(FALSE_ALARM / n.max(1) as f64);
+    let z = normal_limit(FALSE_ALARM / n.max(1) as f64);
     least.max(z)
 }
 

@@ -1,14 +1,12 @@
 //! What scatters in a series although nothing changes: its scale, its memory, its season, its outliers.
 
+use crate::statistics::{MEAN_ABSOLUTE, MEDIAN_ABSOLUTE};
+
 /// The quantile of the absolute differences of neighbours from which the scale is taken. The median would tell
 /// the scale less surely and takes noise with two modes for quiet; at 0.8 a tenth of the values may be outliers.
 const SCALE_QUANTILE: f64 = 0.8;
 /// The 0.9 quantile of the standard normal distribution: 0.8 of its absolute values lie below.
 const SCALE_NORMAL: f64 = 1.281_551_565_544_600_4;
-/// The 0.75 quantile of the standard normal distribution: half of its absolute values lie below.
-const MEDIAN_NORMAL: f64 = 0.674_489_750_196_081_7;
-/// `sqrt(pi / 2)`: the standard deviation of a normal distribution over its mean absolute value.
-const MEAN_NORMAL: f64 = 1.253_314_137_315_500_3;
 /// How many neighbours on each side of a value say whether it is an outlier.
 const TAME_HALF: usize = 3;
 /// How many standard deviations of the noise a value may lie from the median of its neighbourhood.
@@ -41,7 +39,7 @@ pub(crate) fn differences(values: &[f64], lag: usize, room: &mut Vec<f64>) -> Di
 }
 
 fn variances(room: &mut [f64]) -> Differences {
-    let fallback = MEAN_NORMAL * room.iter().sum::<f64>() / room.len() as f64;
+    let fallback = room.iter().sum::<f64>() / room.len() as f64 / MEAN_ABSOLUTE;
     let last = room.len() - 1;
     let upper = quantile(room, SCALE_QUANTILE);
     // What lies below the upper quantile stands before it now.
@@ -53,7 +51,7 @@ fn variances(room: &mut [f64]) -> Differences {
         scale * scale / 2.0
     };
     Differences {
-        by_median: half_square(median, MEDIAN_NORMAL),
+        by_median: half_square(median, MEDIAN_ABSOLUTE),
         by_quantile: half_square(upper, SCALE_NORMAL),
     }
 }

@@ -1,9 +1,8 @@
 //! What is known about a change that was found: how sure it is, and where it may lie.
 
-use statrs::function::erf::erfc;
-
 use super::auto::{Model, Prepared};
 use super::costs::SegmentCost;
+use crate::statistics::normal_outside;
 
 /// Twice the logarithm of the likelihood ratio that a place may lack against the best one and still lie in the 95 %
 /// confidence set: `-2 ln(1 - sqrt 0.95)` (Hansen 2000, *Econometrica* 68, theorem 2 and table 1).
@@ -40,7 +39,7 @@ pub(crate) fn place<C: SegmentCost>(
     let statistic = prepared.statistic(cost.cost(start, end) - best);
     // The upper tail of chi squared with one and with two degrees of freedom.
     let tail = match prepared.model {
-        Model::Level => erfc((statistic / 2.0).sqrt()),
+        Model::Level => normal_outside(statistic.sqrt()),
         Model::Line => (-statistic / 2.0).exp(),
     };
     let chance = (tail * cost.len() as f64).min(1.0);

@@ -5,6 +5,7 @@
 
 mod guard;
 mod moments;
+mod spread;
 
 pub use guard::{DriftAlarm, DriftGuard};
 pub(crate) use moments::Moments;

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 
 use evoseal_types::Direction;
-use statrs::function::erf::{erfc, erfc_inv};
 
 use super::blocks::Blocks;
 use super::{check_value, is_harmful};
 use crate::Result;
 use crate::change_point::{ChangePoint, RATIO_95, SCALE_FREEDOM, against_estimated, noise_of, tame_one};
+use crate::statistics::{normal_limit, normal_outside};
 
 /// How many of the newest values are kept: for the noise, and for the exact place of a change.
 const KEPT: usize = 512;
@@ -132,7 +132,7 @@ impl OnlineChanges {
             return None;
         }
         let statistic = freedom * (ratio / freedom).ln_1p();
-        let chance = (erfc((statistic / 2.0).sqrt()) * tests).min(1.0);
+        let chance = (normal_outside(statistic.sqrt()) * tests).min(1.0);
         let before = self.origin + self.stretch.older_mean(cut.newer);
         // The newest value that the stretch knows has index `seen - 1 - HALF`.
         let known = self.seen - HALF;
@@ -200,6 +200,6 @@ impl OnlineChanges {
 
 /// The value that chi squared with one degree of freedom exceeds with this chance.
 fn threshold(chance: f64) -> f64 {
-    let z = std::f64::consts::SQRT_2 * erfc_inv(chance.max(1e-300));
+    let z = normal_limit(chance.max(1e-300));
     z * z
 }

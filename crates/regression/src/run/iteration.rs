@@ -6,6 +6,9 @@ use evoseal_types::{MetricSpec, Threshold};
 
 use crate::{DataProblem, SampleKind};
 
+/// The least independent values of a candidate: a single one, as one process start is whatever its iterations, may be a lucky one.
+pub(super) const CANDIDATE_LEAST: usize = 2;
+
 /// The samples of one iteration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Iteration {
@@ -75,6 +78,8 @@ impl RunMetric {
             Some(DataProblem::NonFiniteInIncumbent)
         } else if self.incumbent.is_empty() && !has_reference {
             Some(DataProblem::MissingInIncumbent)
+        } else if self.candidate.len() < CANDIDATE_LEAST {
+            Some(DataProblem::TooFewSamples)
         } else {
             None
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Gamma};
 
 use super::confirm::{CONFIRMATION_MISS, Suspect, confirm};
+use super::iteration::CANDIDATE_LEAST;
 use super::metric::MetricState;
 use super::own::own_evidence;
 use super::report::{decision_of, is_suspicious, pairs_used, percent, put_in, reason};
@@ -108,6 +109,9 @@ impl RunJudge {
     /// Stage one with the samples so far, for whoever takes them one by one: what is to be done next, and the number of
     /// samples after which that was clear. Changes nothing.
     pub fn screen(&self, iteration: &Iteration) -> Result<(ScreenOutcome, usize)> {
+        if iteration.metrics.iter().any(|metric| (1..CANDIDATE_LEAST).contains(&metric.candidate.len())) {
+            return Ok((ScreenOutcome::NeedsMore, 1));
+        }
         let mut next = self.clone();
         next.learn_incumbents(iteration)?;
         let metrics: Vec<&RunMetric> = iteration.metrics.iter().collect();

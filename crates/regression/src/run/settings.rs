@@ -25,9 +25,8 @@ pub struct RunSettings {
     /// How many candidates of a run are expected to become suspicious and to be measured again, 1 or more; 50. Being wrong
     /// costs measurements, never the guarantee.
     pub decisions_expected: usize,
-    /// The share of the budget that the guard against drift has, from 0 to below 1; 0.2. Zero switches the guard off, as is
-    /// right where measurements depend on their predecessors and no baseline is measured beside: see
-    /// [`DriftGuard`](crate::DriftGuard).
+    /// The share of the budget that the guard against drift has, from 0 to below 1; 0.2. Zero switches the guard off. What it
+    /// assumes, and what it sees where measurements depend on their predecessors, says [`DriftGuard`](crate::DriftGuard).
     pub drift_share: f64,
     /// The smallest harmful change that must not slip through, as a fraction above 0; 0.05 (for a metric that tolerates more
     /// than half of it: twice what it tolerates; for one too noisy for it: what can be seen). It decides how long is measured

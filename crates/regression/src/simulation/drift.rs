@@ -10,6 +10,18 @@ use crate::{DriftGuard, Result};
 /// After so many steps a drift too slow to reach its limit ends.
 const STEPS_MAX: usize = 100_000;
 
+/// What a step measures besides its candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// The version before the candidate, all of its samples before those of the candidate.
+    Incumbent,
+    /// The first version, in turn with the candidate: the guard sees both ([`DriftGuard::observe_beside`]).
+    Baseline,
+}
+
 /// What to simulate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DriftSimulation {
@@ -25,8 +37,8 @@ pub struct DriftSimulation {
     pub limit: f64,
     /// After how many flat steps the drift begins, one row each.
     pub flat_before: Vec<usize>,
-    /// Whether each step measures its incumbent as well, beside the candidate.
-    pub with_incumbent: bool,
+    /// What each step measures besides the candidate.
+    pub beside: Beside,
     /// How many steps a flat run has.
     pub flat_steps: usize,
     /// The error rate of the guard.
@@ -46,7 +58,7 @@ impl Default for DriftSimulation {
             slope: 0.002,
             limit: 0.05,
             flat_before: vec![0, 64],
-            with_incumbent: true,
+            beside: Beside::Incumbent,
             flat_steps: 1000,
             alpha: 0.05,
             trials: 1000,
@@ -120,14 +132,22 @@ fn first_alarm(
     level: impl Fn(usize) -> f64,
 ) -> Result<Option<usize>> {
     let mut guard = DriftGuard::new(Direction::Increase, simulation.alpha)?;
+    let (samples, cv) = (simulation.samples, simulation.cv);
     for step in 0..steps {
-        if simulation.with_incumbent && step > 0 {
-            let incumbent = source.values(simulation.samples, level(step - 1), simulation.cv);
+        if simulation.beside == Beside::Incumbent && step > 0 {
+            let incumbent = source.values(samples, level(step - 1), cv);
             if guard.observe(&incumbent)?.is_some() {
                 return Ok(Some(step));
             }
         }
-        if guard.observe(&source.values(simulation.samples, level(step), simulation.cv))?.is_some() {
+        let alarm = if simulation.beside == Beside::Baseline {
+            let (baseline, values): (Vec<f64>, Vec<f64>) =
+                (0..samples).map(|_| (source.value(1.0, cv), source.value(level(step), cv))).unzip();
+            guard.observe_beside(&baseline, &values)?
+        } else {
+            guard.observe(&source.values(samples, level(step), cv))?
+        };
+        if alarm.is_some() {
             return Ok(Some(step));
         }
     }

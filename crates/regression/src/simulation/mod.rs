@@ -22,7 +22,7 @@ mod share;
 mod tables;
 
 pub use cell::{Cell, ITERATIONS, Noise};
-pub use drift::{DriftRow, DriftSimulation, simulate_drift};
+pub use drift::{Beside, DriftRow, DriftSimulation, simulate_drift};
 pub use gain::{GainRow, GainSimulation, simulate_gain};
 pub use noise::NoiseKind;
 pub(crate) use noise::NoiseSource;

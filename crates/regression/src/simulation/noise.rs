@@ -16,14 +16,22 @@ pub enum NoiseKind {
     HeavyTailed,
     /// Each value depends on the one before it: autoregressive with coefficient 0.7, over all that is measured in turn.
     Autoregressive,
+    /// The same with coefficient 0.3, which hides in short lists.
+    WeaklyAutoregressive,
     /// Two modes, 70 and 30 percent, two standard deviations apart.
     TwoModes,
 }
 
 impl NoiseKind {
     /// All shapes.
-    pub const ALL: [Self; 5] =
-        [Self::Normal, Self::LogNormal, Self::HeavyTailed, Self::Autoregressive, Self::TwoModes];
+    pub const ALL: [Self; 6] = [
+        Self::Normal,
+        Self::LogNormal,
+        Self::HeavyTailed,
+        Self::Autoregressive,
+        Self::WeaklyAutoregressive,
+        Self::TwoModes,
+    ];
 }
 
 /// A stream of noise.
@@ -70,16 +78,19 @@ impl NoiseSource {
                 let (z, chi) = (self.normal(), (0..3).map(|_| self.normal().powi(2)).sum::<f64>());
                 z / (chi / 3.0).sqrt() / 3.0_f64.sqrt()
             }
-            NoiseKind::Autoregressive => {
-                self.last = 0.7 * self.last + (1.0 - 0.49_f64).sqrt() * self.normal();
-                self.last
-            }
+            NoiseKind::Autoregressive => self.autoregression(0.7),
+            NoiseKind::WeaklyAutoregressive => self.autoregression(0.3),
             NoiseKind::TwoModes => {
                 // Modes 2 apart around mean 0 have the variance 4 * 0.3 * 0.7 = 0.84; the rest is within them.
                 let mode = if self.uniform() < 0.7 { -0.6 } else { 1.4 };
                 mode + 0.4 * self.normal()
             }
         }
+    }
+
+    fn autoregression(&mut self, coefficient: f64) -> f64 {
+        self.last = coefficient * self.last + (1.0 - coefficient * coefficient).sqrt() * self.normal();
+        self.last
     }
 
     /// A standard normal number (Box and Muller 1958), two at a time.

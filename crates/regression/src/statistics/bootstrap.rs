@@ -3,8 +3,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::normal::{normal_quantile, normal_tail};
 use super::permutation::Resampling;
-use super::rank::{normal_quantile, normal_tail};
 use super::{check_level, check_values, percentile_of_sorted};
 use crate::{Error, Interval, Result};
 

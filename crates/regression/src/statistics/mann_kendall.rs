@@ -1,8 +1,8 @@
 //! Whether a series rises or falls at all.
 
-use statrs::function::erf::erfc;
-
 use super::check_values;
+use super::mid_ranks::doubled_ranks;
+use super::normal::normal_outside;
 use super::theil_sen::{theil_sen, variance_of_s};
 use crate::Result;
 
@@ -54,11 +54,11 @@ pub fn mann_kendall(values: &[f64]) -> Result<MannKendall> {
     let slope = theil_sen(values, 0.95)?.slope;
     let detrended: Vec<f64> =
         values.iter().enumerate().map(|(index, value)| value - slope * (index + 1) as f64).collect();
-    let factor = hamed_rao(&mid_ranks(&detrended));
+    let factor = hamed_rao(&doubled_ranks(&detrended));
     let correction = if factor > 0.0 { factor } else { 1.0 };
     let deviation = (plain * correction).sqrt();
     let z = if s.abs() < 1.0 { 0.0 } else { (s - s.signum()) / deviation };
-    Ok(MannKendall { s, tau: s / pairs, correction, z, p_value: erfc(z.abs() / std::f64::consts::SQRT_2) })
+    Ok(MannKendall { s, tau: s / pairs, correction, z, p_value: normal_outside(z) })
 }
 
 /// Rising pairs less falling ones, by a Fenwick tree over the ranks: `O(n log n)`.
@@ -89,28 +89,11 @@ fn kendall_s(values: &[f64]) -> f64 {
     rising as f64 - falling as f64
 }
 
-/// The rank of each value from 1; equal values share the mean of theirs.
-fn mid_ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut first = 0;
-    for group in order.chunk_by(|a, b| values[*a] >= values[*b]) {
-        // The mean of the ranks first + 1 to first + group.len().
-        let shared = first as f64 + (group.len() + 1) as f64 / 2.0;
-        for index in group {
-            ranks[*index] = shared;
-        }
-        first += group.len();
-    }
-    ranks
-}
-
-/// The factor of Hamed and Rao for the ranks of a series without its trend.
-fn hamed_rao(ranks: &[f64]) -> f64 {
-    let n = ranks.len();
+/// The factor of Hamed and Rao for the doubled ranks of a series without its trend.
+fn hamed_rao(doubled: &[usize]) -> f64 {
+    let n = doubled.len();
     let mean = (n + 1) as f64 / 2.0;
-    let centred: Vec<f64> = ranks.iter().map(|rank| rank - mean).collect();
+    let centred: Vec<f64> = doubled.iter().map(|rank| *rank as f64 / 2.0 - mean).collect();
     let square: f64 = centred.iter().map(|value| value * value).sum();
     if square <= 0.0 {
         return 1.0;

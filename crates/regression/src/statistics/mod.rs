@@ -10,6 +10,8 @@ mod dependence;
 mod describe;
 mod mann_kendall;
 mod memo;
+mod mid_ranks;
+mod normal;
 mod outlier;
 mod permutation;
 mod power;
@@ -45,10 +47,12 @@ pub use trend::{linear_prediction, linear_trend};
 
 pub(crate) use dependence::{Dependence, dependence};
 pub(crate) use describe::{check_level, check_values, is_constant, percentile_of_sorted, power_of_two_below};
+pub(crate) use normal::{
+    MEAN_ABSOLUTE, MEDIAN_ABSOLUTE, normal_limit, normal_outside, normal_quantile, normal_tail,
+};
 pub(crate) use outlier::modified_score;
 pub(crate) use permutation::{Deals, Flips};
 pub(crate) use proportion::share_ratio_interval;
-pub(crate) use rank::{normal_quantile, normal_tail};
 pub(crate) use student::{satterthwaite, t_level, t_quantile, t_tail, welch_freedom};
 
 use crate::Error;

@@ -5,7 +5,7 @@
 
 use evoseal_types::Severity;
 
-use super::{check_values, mean, median, percentile, std_dev};
+use super::{MEAN_ABSOLUTE, MEDIAN_ABSOLUTE, check_values, mean, median, percentile, std_dev};
 use crate::{Anomaly, Result};
 
 /// Flags `value` if it is more than `limit` standard deviations of `reference` away from its mean.
@@ -101,10 +101,10 @@ pub(crate) fn modified_score(reference: &mut [f64], value: f64) -> f64 {
     let centre = middle(reference, |value| value);
     let deviation = middle(reference, |value| (value - centre).abs());
     let scale = if deviation > 0.0 {
-        deviation / 0.6745
+        deviation / MEDIAN_ABSOLUTE
     } else {
         let n = reference.len() as f64;
-        1.2533 * reference.iter().map(|value| ((value - centre) / n).abs()).sum::<f64>()
+        reference.iter().map(|value| ((value - centre) / n).abs()).sum::<f64>() / MEAN_ABSOLUTE
     };
     ratio(value - centre, scale)
 }

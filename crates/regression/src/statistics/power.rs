@@ -1,8 +1,6 @@
 //! The power of a t-test: the noncentral t distribution.
 
-use statrs::distribution::{ContinuousCDF, Normal};
-
-use super::invalid;
+use super::{invalid, normal_tail};
 use crate::Result;
 
 /// The number of intervals of the quadrature, even.
@@ -27,8 +25,6 @@ pub fn t_power(degrees_of_freedom: f64, delta: f64, critical: f64) -> Result<f64
             format!("{degrees_of_freedom} degrees of freedom, effect {delta}, critical value {critical}");
         return Err(invalid("the power of a t-test", reason));
     }
-    let normal =
-        Normal::new(0.0, 1.0).map_err(|error| invalid("a normal distribution", error.to_string()))?;
     let v = degrees_of_freedom;
     // U is at most 1 / sqrt(2 v) wide; its density is u^(v - 1) exp(-v u^2 / 2) up to a factor that cancels.
     let half = 5.5 * (2.0 / v).sqrt();
@@ -46,7 +42,7 @@ pub fn t_power(degrees_of_freedom: f64, delta: f64, critical: f64) -> Result<f64
         };
         let mass = weight * log_density(u).exp();
         total += mass;
-        exceeding += mass * normal.cdf(delta - critical * u);
+        exceeding += mass * normal_tail(critical * u - delta);
     }
     Ok(exceeding / total)
 }

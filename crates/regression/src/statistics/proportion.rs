@@ -4,7 +4,7 @@ use statrs::distribution::{Beta, ContinuousCDF};
 use statrs::function::factorial::ln_factorial;
 
 use super::check_level;
-use super::rank::normal_quantile;
+use super::normal::normal_quantile;
 use crate::{Interval, Result};
 
 /// So many of so many trials succeeded.

@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::memo::{Memo, remembered};
+use super::mid_ranks::{doubled_ranks, tie_term};
+use super::normal::{normal_quantile, normal_tail};
 use super::{check_level, check_values};
 use crate::{Error, Interval, Result};
 
@@ -43,9 +44,11 @@ pub fn mann_whitney(x: &[f64], y: &[f64]) -> Result<MannWhitney> {
     check_values("a Mann-Whitney test", y, 1)?;
     let u =
         x.iter().map(|old| y.iter().map(|new| f64::from(pair_score(*old, *new)) / 2.0).sum::<f64>()).sum();
-    if x.len() + y.len() <= EXACT_COUNT_MAX {
-        let doubled = doubled_ranks(x, y);
-        let p_value = if has_no_ties(&doubled) {
+    let all: Vec<f64> = x.iter().chain(y).copied().collect();
+    let doubled = doubled_ranks(&all);
+    let ties = tie_term(&doubled);
+    if all.len() <= EXACT_COUNT_MAX {
+        let p_value = if ties <= 0.0 {
             // Symmetric: the tail that is farther out is the lower one of U or of its mirror.
             let u = whole(u);
             let tail: f64 = u_counts(x.len(), y.len()).iter().take(u.min(x.len() * y.len() - u) + 1).sum();
@@ -56,7 +59,7 @@ pub fn mann_whitney(x: &[f64], y: &[f64]) -> Result<MannWhitney> {
         };
         return Ok(MannWhitney { u, p_value, exact: true });
     }
-    Ok(MannWhitney { u, p_value: normal_p(x, y, u), exact: false })
+    Ok(MannWhitney { u, p_value: normal_p(x.len() as f64, y.len() as f64, u, ties), exact: false })
 }
 
 /// The Hodges-Lehmann estimate of the shift from `x` to `y` and its interval (Hodges and Lehmann 1963; Hollander and
@@ -115,24 +118,6 @@ pub(crate) fn middle_and_ends(values: &mut [f64], cut: usize) -> (f64, f64, f64)
 /// 2 for a pair that rises, 1 for a tie, 0 for a pair that falls.
 fn pair_score(old: f64, new: f64) -> u8 {
     u8::from(new > old) + u8::from(new >= old)
-}
-
-/// Twice the mid-ranks, which are whole numbers, of `x` followed by `y`.
-fn doubled_ranks(x: &[f64], y: &[f64]) -> Vec<usize> {
-    let all: Vec<f64> = x.iter().chain(y).copied().collect();
-    let rank = |value: &f64| {
-        let below = all.iter().filter(|other| *other < value).count();
-        let not_above = all.iter().filter(|other| *other <= value).count();
-        below + not_above + 1
-    };
-    all.iter().map(rank).collect()
-}
-
-/// Whether each rank stands once.
-fn has_no_ties(doubled: &[usize]) -> bool {
-    let mut sorted = doubled.to_vec();
-    sorted.sort_unstable();
-    sorted.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 /// Without ties U is a whole number.
@@ -227,29 +212,12 @@ fn u_counts(nx: usize, ny: usize) -> Vec<f64> {
 }
 
 /// The normal approximation with tie and continuity correction.
-fn normal_p(x: &[f64], y: &[f64], u: f64) -> f64 {
-    let (nx, ny) = (x.len() as f64, y.len() as f64);
+fn normal_p(nx: f64, ny: f64, u: f64, ties: f64) -> f64 {
     let n = nx + ny;
-    let mut all: Vec<f64> = x.iter().chain(y).copied().collect();
-    all.sort_by(f64::total_cmp);
-    let ties: f64 = all
-        .chunk_by(|left, right| left >= right)
-        .map(|group| (group.len() as f64).powi(3) - group.len() as f64)
-        .sum();
     let spread = (nx * ny / 12.0 * (n + 1.0 - ties / (n * (n - 1.0)))).sqrt();
     let distance = ((u - nx * ny / 2.0).abs() - 0.5).max(0.0);
     if spread <= 0.0 {
         return 1.0;
     }
     (2.0 * normal_tail(distance / spread)).min(1.0)
-}
-
-/// The probability that a standard normal number exceeds `z`.
-pub(crate) fn normal_tail(z: f64) -> f64 {
-    Normal::standard().sf(z)
-}
-
-/// The number below which a standard normal number lies with probability `p`.
-pub(crate) fn normal_quantile(p: f64) -> f64 {
-    Normal::standard().inverse_cdf(p)
 }

@@ -1,11 +1,9 @@
 //! Location and scale that single outliers hardly move, and a test of them.
 
 use super::student::{TTest, finish, satterthwaite};
-use super::{check_values, median};
+use super::{MEDIAN_ABSOLUTE, check_values, median};
 use crate::{Error, Result};
 
-/// The reciprocal of the normal distribution's third quartile.
-const MAD_NORMAL: f64 = 1.482_602_218_505_602;
 /// The reciprocal of `sqrt(2)` times the normal quantile at 5/8.
 const QN_NORMAL: f64 = 2.219_144_465_985_076;
 
@@ -91,7 +89,7 @@ pub fn yuen_test(x: &[f64], y: &[f64], share: f64) -> Result<TTest> {
 pub fn mad(values: &[f64]) -> Result<f64> {
     let centre = median(values)?;
     let deviations: Vec<f64> = values.iter().map(|value| (value - centre).abs()).collect();
-    Ok(median(&deviations)?.min(f64::MAX) * MAD_NORMAL)
+    Ok((median(&deviations)? / MEDIAN_ABSOLUTE).min(f64::MAX))
 }
 
 /// The scale estimate Qn of Rousseeuw and Croux (1993): the `C(h, 2)`-th smallest of all distances between two values,

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rank::{normal_quantile, normal_tail};
+use super::mid_ranks::{doubled_ranks, tie_term};
+use super::normal::{normal_quantile, normal_tail};
 use super::{check_level, check_values};
 use crate::{Error, Interval, Result};
 
@@ -38,16 +39,9 @@ pub struct SignedRank {
 /// ```
 pub fn wilcoxon_signed_rank(differences: &[f64]) -> Result<SignedRank> {
     check_values("a signed-rank test", differences, 1)?;
-    let mut nonzero: Vec<f64> = differences.iter().copied().filter(|value| value.abs() > 0.0).collect();
-    nonzero.sort_by(|left, right| left.abs().total_cmp(&right.abs()));
+    let nonzero: Vec<f64> = differences.iter().copied().filter(|value| value.abs() > 0.0).collect();
     let used = nonzero.len();
-    let (mut doubled, mut ties) = (Vec::with_capacity(used), 0.0);
-    for group in nonzero.chunk_by(|left, right| left.abs() >= right.abs()) {
-        let first = doubled.len();
-        // Twice the mean of the ranks first + 1 ..= first + len.
-        doubled.extend(std::iter::repeat_n(2 * first + group.len() + 1, group.len()));
-        ties += (group.len() as f64).powi(3) - group.len() as f64;
-    }
+    let doubled = doubled_ranks(&nonzero.iter().map(|value| value.abs()).collect::<Vec<_>>());
     let observed: usize =
         nonzero.iter().zip(&doubled).filter(|(value, _)| **value > 0.0).map(|(_, rank)| rank).sum();
     let w_plus = observed as f64 / 2.0;
@@ -63,7 +57,7 @@ pub fn wilcoxon_signed_rank(differences: &[f64]) -> Result<SignedRank> {
         });
     }
     let n = used as f64;
-    let spread = (n * (n + 1.0) * (2.0 * n + 1.0) / 24.0 - ties / 48.0).sqrt();
+    let spread = (n * (n + 1.0) * (2.0 * n + 1.0) / 24.0 - tie_term(&doubled) / 48.0).sqrt();
     let distance = ((w_plus - n * (n + 1.0) / 4.0).abs() - 0.5).max(0.0);
     Ok(SignedRank { w_plus, p_value: (2.0 * normal_tail(distance / spread)).min(1.0), exact: false, used })
 }

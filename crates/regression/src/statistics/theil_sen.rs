@@ -1,8 +1,6 @@
 //! The slope that half of all pairs exceed.
 
-use statrs::function::erf::erf_inv;
-
-use super::{check_level, check_values, is_constant, median, power_of_two_below};
+use super::{check_level, check_values, is_constant, median, normal_limit, power_of_two_below};
 use crate::{Interval, Result};
 
 /// Up to how many values all pairs are listed; above, slopes are counted without listing them.
@@ -55,7 +53,7 @@ pub fn theil_sen(values: &[f64], level: f64) -> Result<TheilSen> {
         .collect();
     let mut slopes = Slopes::of(&y);
     let count = slopes.count();
-    let z = std::f64::consts::SQRT_2 * erf_inv(level);
+    let z = normal_limit(1.0 - level);
     let spread = z * variance_of_s(&y).sqrt();
     let (low, high) = ((count as f64 - spread) / 2.0, f64::midpoint(count as f64, spread));
     #[expect(

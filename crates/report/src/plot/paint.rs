@@ -86,6 +86,8 @@ pub(crate) enum Mark {
     Ring,
     /// A square: error.
     Square,
+    /// A triangle on its base, where that of a rollback stands on its tip: tampered.
+    Wedge,
     /// A small grey diamond: equivalent.
     Diamond,
 }
@@ -99,6 +101,7 @@ impl Mark {
             RowOutcome::RolledBack => Self::Triangle,
             RowOutcome::Inconclusive => Self::Ring,
             RowOutcome::Error => Self::Square,
+            RowOutcome::Tampered => Self::Wedge,
         }
     }
 
@@ -117,7 +120,7 @@ impl Mark {
     pub(crate) const fn role(self) -> Role {
         match self {
             Self::Disc => Role::Good,
-            Self::Cross => Role::Bad,
+            Self::Cross | Self::Wedge => Role::Bad,
             Self::Triangle => Role::Back,
             Self::Ring => Role::Unsure,
             Self::Square => Role::Ink,
@@ -133,6 +136,7 @@ impl Mark {
             Self::Triangle => "triangle",
             Self::Ring => "ring",
             Self::Square => "square",
+            Self::Wedge => "wedge",
             Self::Diamond => "diamond",
         }
     }
@@ -267,6 +271,10 @@ fn paint_mark(chart: &Chart<'_>, at: (f64, f64), size: i32, mark: Mark) -> Paint
             area.draw(
                 &(EmptyElement::at(at) + Rectangle::new([(-side, -side), (side, side)], color.filled())),
             )
+        }
+        Mark::Wedge => {
+            let corners = vec![(-size, size - 1), (size, size - 1), (0, -size - 1)];
+            area.draw(&(EmptyElement::at(at) + Polygon::new(corners, color)))
         }
         Mark::Diamond => {
             let corners = vec![(0, -size), (size, 0), (0, size), (-size, 0)];

@@ -89,6 +89,7 @@ pub(crate) fn row_facts(row: &IterationRow) -> Vec<(String, String)> {
         facts.push(("improvement score".to_owned(), format!("{} of 100", number::plain(score))));
     }
     facts.extend(row.metrics.iter().map(measured));
+    facts.extend(row.notes.iter().map(|note| ("note".to_owned(), one_line(note, DETAIL_CHARS_MAX))));
     facts
 }
 

@@ -170,9 +170,9 @@ fn metric_cell(row: &IterationRow, spec: &MetricSpec) -> String {
 
 /// The first reason, or the rule that decided; and how many reasons there are besides.
 fn short_reason(row: &IterationRow) -> String {
-    let first = row.reasons.first().unwrap_or(&row.decided_by);
+    let first = row.notes.first().or(row.reasons.first()).unwrap_or(&row.decided_by);
     let text = one_line(first, CELL_CHARS_MAX);
-    match row.reasons.len() {
+    match row.notes.len() + row.reasons.len() {
         0 | 1 => text,
         count => format!("{text} (+{}{NBSP}more)", count - 1),
     }

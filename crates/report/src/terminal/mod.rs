@@ -52,7 +52,7 @@ struct Mark {
     style: &'static str,
 }
 
-const MARKS: [Mark; 10] = [
+const MARKS: [Mark; 11] = [
     Mark { placeholder: '\u{e000}', symbol: '✓', word: "accepted", style: "32" },
     Mark { placeholder: '\u{e001}', symbol: '✗', word: "rejected", style: "31" },
     Mark { placeholder: '\u{e002}', symbol: '↩', word: "rolled\u{a0}back", style: "35" },
@@ -63,6 +63,7 @@ const MARKS: [Mark; 10] = [
     Mark { placeholder: '\u{e007}', symbol: '✗', word: "regressed", style: "31" },
     Mark { placeholder: '\u{e008}', symbol: '-', word: "insufficient\u{a0}data", style: "33" },
     Mark { placeholder: '\u{e009}', symbol: '!', word: "NOT\u{a0}PROTECTED", style: "1;33" },
+    Mark { placeholder: '\u{e00a}', symbol: '‼', word: "tampered", style: "1;31" },
 ];
 
 const UNPROTECTED: usize = 9;
@@ -78,6 +79,7 @@ fn outcome_mark(outcome: RowOutcome) -> String {
         RowOutcome::RolledBack => 2,
         RowOutcome::Inconclusive => 3,
         RowOutcome::Error => 4,
+        RowOutcome::Tampered => 10,
     })
 }
 

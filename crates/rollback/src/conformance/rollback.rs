@@ -215,11 +215,18 @@ pub async fn every_call_is_recorded_once_and_remembered<F: RollbackFixture>(fixt
     assert!(history[1].error.is_some(), "the failed one has no error");
 }
 
-/// Known-good versions are kept in the order in which they were marked, each once.
+/// Known-good versions are kept in the order in which they were marked, each once, until they are withdrawn.
 pub async fn known_good_versions_are_remembered_in_order<F: RollbackFixture>(fixture: &F) {
     let bench = Bench::new(fixture).await;
     bench.open().mark_known_good(bench.ids[0]).await.expect("marking is idempotent");
     assert_eq!(bench.open().known_good().await.expect("they can be read"), bench.ids);
+    for _ in 0..2 {
+        bench.open().withdraw_known_good(bench.ids[0]).await.expect("withdrawing is idempotent");
+    }
+    assert_eq!(bench.open().known_good().await.expect("they can be read"), bench.ids[1..]);
+    bench.open().mark_known_good(bench.ids[0]).await.expect("it can be marked again");
+    let newest = bench.open().known_good().await.expect("they can be read").last().copied();
+    assert_eq!(newest, Some(bench.ids[0]), "what is marked again is the newest");
 }
 
 /// A preview names the target and the changes, and makes none.

@@ -64,6 +64,7 @@ fn events() -> Result<Vec<AuditEvent>, String> {
             outcome: Outcome::Accept,
             person: "someone".to_owned(),
             reason,
+            at: Timestamp::default(),
         },
         AuditEvent::CleanedUp { checkpoints: vec![checkpoint] },
     ])

@@ -9,8 +9,8 @@ use evoseal_types::{TestReport, Timestamp, VersionId};
 
 use super::{Verdict, ensure, suite, wrong};
 use crate::{
-    EvolutionStep, Observations, Outcome, ProposalRecord, SafetyGate, SafetyGateExt, Settlement,
-    ValidationRequest, VersionRef,
+    EvolutionStep, Observations, Outcome, PersonsDecision, PersonsOrder, PersonsVerdict, ProposalRecord,
+    SafetyGate, SafetyGateExt, Settlement, ValidationRequest, VersionRef,
 };
 
 /// A gate, the workspace that it rolls back, and what keeps both alive.
@@ -36,6 +36,7 @@ suite! { $ safety_gate_conformance safety_gate Fixture<'_>,
     settles_an_acceptance_any_number_of_times
     settles_a_refusal_any_number_of_times
     reports_every_refusal_as_a_step_that_accepted_nothing
+    carries_out_what_a_person_decides_any_number_of_times
     keeps_the_incumbent_and_its_parent_when_it_cleans_up
 }
 
@@ -200,6 +201,44 @@ pub async fn reports_every_refusal_as_a_step_that_accepted_nothing(fixture: Fixt
     };
     let result = place.gate.execute_safe_evolution_step(step).await;
     ensure(!result.version_accepted, || format!("failed tests are accepted: {result:?}"))
+}
+
+/// A refused version that a person approves is the incumbent, and one that they reject again is not; each can be repeated.
+pub async fn carries_out_what_a_person_decides_any_number_of_times(fixture: Fixture<'_>) -> Verdict {
+    let place = fixture();
+    if !place.rolls_back {
+        return Ok(());
+    }
+    let (v1, _) = place.settle("v1", passing(), None).await?;
+    let (v2, _) = place.settle("v2", failing(), Some(&v1)).await?;
+    let order = |verdict, fall_back_to| PersonsOrder {
+        decision: PersonsDecision {
+            version_id: v2.version_id.clone(),
+            verdict,
+            person: "ada".to_owned(),
+            at: Timestamp::default(),
+            reason: "the test is wrong".to_owned(),
+        },
+        version: v2.clone(),
+        fall_back_to,
+    };
+    let steps = [
+        (order(PersonsVerdict::Hold, None), false, "v1"),
+        (order(PersonsVerdict::Approve, None), true, "v2"),
+        (order(PersonsVerdict::Reject, v1.checkpoint), false, "v1"),
+    ];
+    for (order, accepted, expected) in steps {
+        let verdict = order.decision.verdict;
+        for _ in 0..2 {
+            let report = place.gate.override_version(&order).await.map_err(wrong)?;
+            ensure(report.version_accepted == accepted, || {
+                format!("after {verdict} it says that it accepted: {}", report.version_accepted)
+            })?;
+            let text = place.text()?;
+            ensure(text == expected, || format!("after {verdict} the workspace holds {text:?}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeping one checkpoint keeps what a rollback needs as well.

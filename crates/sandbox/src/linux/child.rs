@@ -10,7 +10,9 @@
 //!   name space holds only for children, so this process is needed to have one.
 //! - *init* is process 1 of the name space or, where there is none, a child subreaper. Every orphan becomes its child,
 //!   whatever sessions it opened and however often it forked, so *init* always finds the whole descent. It ends it when
-//!   the command has ended, when the harness says so, and when the harness has died (end of file on the control pipe).
+//!   the command has ended, when the harness says so, and when the harness has died (end of file on the control pipe). The
+//!   kernel closes that pipe however the harness ends. A signal on the parent's death would end *init* no sooner, and it would
+//!   let go of the [`Tether`](super::Tether), which it holds until the descent is dead, while the descent still dies.
 //! - *command* puts the walls up around itself and returns, and the standard library executes the program.
 //!
 //! # Rules for this module
@@ -53,6 +55,8 @@ pub(super) struct Plan {
     pub(super) control: PipeReader,
     /// Where *init* writes its [`Report`].
     pub(super) report: PipeWriter,
+    /// What *init* keeps open for as long as it lives, and nobody below it.
+    pub(super) tether: Option<OwnedFd>,
 }
 
 /// Name spaces to enter, a PID name space among them.
@@ -152,10 +156,15 @@ impl Plan {
         unsafe {
             let report = libc::fcntl(self.report.as_raw_fd(), libc::F_DUPFD, 4);
             let control = libc::fcntl(self.control.as_raw_fd(), libc::F_DUPFD, 4);
+            let tether = self.tether.as_ref().map(|tether| libc::fcntl(tether.as_raw_fd(), libc::F_DUPFD, 4));
             libc::dup2(control, 0);
             libc::dup2(report, 1);
+            match tether {
+                Some(tether) => libc::dup2(tether, 2),
+                None => libc::close(2),
+            };
         }
-        close_from(2);
+        close_from(3);
         let signals = child_signals();
         let mut status = None;
         let mut asked = false;

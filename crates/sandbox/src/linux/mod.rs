@@ -11,9 +11,10 @@ mod memory;
 mod plan;
 mod report;
 mod supervisor;
+mod tether;
 
 use std::io::{self, PipeWriter};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
@@ -21,6 +22,8 @@ use tokio::sync::oneshot;
 
 use self::features::Features;
 pub use self::features::wall;
+use self::plan::Temporary;
+pub use self::tether::{Leftover, MARK_VARIABLE, Tether};
 use crate::{Capabilities, CommandOutcome, CommandSpec, Error, Result, Sandbox};
 
 /// Runs commands under everything that this Linux machine offers against them.
@@ -51,6 +54,7 @@ use crate::{Capabilities, CommandOutcome, CommandSpec, Error, Result, Sandbox};
 pub struct LinuxSandbox {
     features: Features,
     temporary_root: PathBuf,
+    tether: Option<Tether>,
 }
 
 impl LinuxSandbox {
@@ -62,13 +66,28 @@ impl LinuxSandbox {
     /// The same, some features left aside: for machines on which one of them is in the way of an honest command.
     pub fn detect_without(without: Without) -> Self {
         let features = Features::detect(!without.namespaces, !without.landlock);
-        Self { features, temporary_root: PathBuf::from("/tmp") }
+        Self { features, temporary_root: PathBuf::from("/tmp"), tether: None }
     }
 
     /// Creates the private temporary folders below `root` instead of `/tmp`.
     pub fn temporary_root(mut self, root: impl Into<PathBuf>) -> Self {
         self.temporary_root = root.into();
         self
+    }
+
+    /// Ties every command to `tether`, so that the next harness finds what this one leaves if it is killed. The private
+    /// temporary folders lie where the tether looks for them.
+    pub fn tethered(mut self, tether: Tether) -> Self {
+        self.tether = Some(tether);
+        self
+    }
+
+    /// The private folders of the next command.
+    fn temporary(&self) -> Result<Temporary> {
+        match &self.tether {
+            Some(tether) => Temporary::create(tether.temporary_root(), &tether.temporary_prefix()),
+            None => Temporary::create(&self.temporary_root, Temporary::PREFIX),
+        }
     }
 
     /// Refuses to go on unless every wall in `names` stands; see [`wall`] for the names.
@@ -101,10 +120,10 @@ impl Sandbox for LinuxSandbox {
         let (sender, receiver) = oneshot::channel();
         let io = |source| Error::Io { action: "supervise", path: command.program.clone().into(), source };
         let (cancelled, cancel) = io::pipe().map_err(io)?;
-        let (features, root, owned) = (self.features.clone(), self.temporary_root.clone(), command.clone());
+        let (harness, owned) = (self.clone(), command.clone());
         let work = move || {
             // Nobody receives the outcome of a cancelled command.
-            let _ = sender.send(supervisor::run(&features, Path::new(&root), &owned, &cancelled));
+            let _ = sender.send(supervisor::run(&harness, &owned, &cancelled));
         };
         let thread =
             std::thread::Builder::new().name("evoseal-sandbox".to_owned()).spawn(work).map_err(io)?;

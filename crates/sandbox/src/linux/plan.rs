@@ -19,6 +19,9 @@ use crate::{CommandSpec, Error, Limits, Result};
 /// Devices that programs write to and that keep nothing. No terminals: those of the user are among them.
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
+/// Where programs share memory by name; each command gets its own.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// The private folders of one command.
 #[derive(Debug)]
 pub(super) struct Temporary {
@@ -26,9 +29,12 @@ pub(super) struct Temporary {
 }
 
 impl Temporary {
-    pub(super) fn create(root: &Path) -> Result<Self> {
+    /// How the names of all of them begin.
+    pub(super) const PREFIX: &str = "evoseal-";
+
+    pub(super) fn create(root: &Path, prefix: &str) -> Result<Self> {
         let io = |source| Error::Io { action: "create a temporary folder in", path: root.to_owned(), source };
-        let root = tempfile::Builder::new().prefix("evoseal-").tempdir_in(root).map_err(io)?;
+        let root = tempfile::Builder::new().prefix(prefix).tempdir_in(root).map_err(io)?;
         let temporary = Self { root };
         for folder in [temporary.folder(), temporary.shared_memory()] {
             fs::create_dir(&folder).map_err(|source| Error::Io { action: "create", path: folder, source })?;
@@ -44,6 +50,16 @@ impl Temporary {
     /// What stands in the place of `/dev/shm`.
     fn shared_memory(&self) -> PathBuf {
         self.root.path().join("shm")
+    }
+
+    /// Removes those of a harness that could not do so itself. What cannot be removed stays: it is in nobody's way.
+    pub(super) fn remove_all(root: &Path, prefix: &str) {
+        for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+            if entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
+                open_folders(&entry.path());
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Removes everything, also what the command made unreadable.
@@ -116,8 +132,14 @@ pub(super) fn mounts(
     for folder in command.writable.iter().chain([&temporary.folder()]) {
         kept.push((c_string(folder)?, c_string(folder)?));
     }
-    if Path::new("/dev/shm").is_dir() {
-        kept.push((c_string(&temporary.shared_memory())?, c"/dev/shm".into()));
+    // A workspace in there must not disappear below the private one; it is then all of it that can be written.
+    let is_in_use = command
+        .writable
+        .iter()
+        .chain([&command.directory])
+        .any(|folder| folder.canonicalize().is_ok_and(|folder| folder.starts_with(SHARED_MEMORY)));
+    if Path::new(SHARED_MEMORY).is_dir() && !is_in_use {
+        kept.push((c_string(&temporary.shared_memory())?, c_string(Path::new(SHARED_MEMORY))?));
     }
     if kept.len() > Mounts::KEPT_MAX {
         let reason = format!("there are more than {}", Mounts::KEPT_MAX - 2);

@@ -3,7 +3,6 @@
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,10 +10,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::capture::Capture;
 use super::child::{self, Plan};
-use super::features::Features;
 use super::memory;
 use super::plan::{self, Temporary};
 use super::report::Report;
+use super::{LinuxSandbox, Tether};
 use crate::{CommandOutcome, CommandSpec, Ending, Error, Result};
 
 /// From SIGTERM to SIGKILL: time for a test runner to flush what it has, not for a candidate to work on.
@@ -28,15 +27,14 @@ const LEFT_BEHIND_MAX: u64 = 4 << 20;
 
 /// Runs a command to its end. The other end of `cancel` is closed when nobody waits for the outcome any more.
 pub(super) fn run(
-    features: &Features,
-    temporary_root: &Path,
+    harness: &LinuxSandbox,
     command: &CommandSpec,
     cancel: &PipeReader,
 ) -> Result<CommandOutcome> {
     plan::check(command)?;
-    let temporary = Temporary::create(temporary_root)?;
+    let temporary = harness.temporary()?;
     let started = Instant::now();
-    let outcome = start(features, command, &temporary).and_then(|mut running| {
+    let outcome = start(harness, command, &temporary).and_then(|mut running| {
         let why = running.watch(command, started, cancel)?;
         running.finish(why, started)
     });
@@ -45,7 +43,8 @@ pub(super) fn run(
     outcome.and_then(|outcome| removed.map(|()| outcome))
 }
 
-fn start(features: &Features, command: &CommandSpec, temporary: &Temporary) -> Result<Running> {
+fn start(harness: &LinuxSandbox, command: &CommandSpec, temporary: &Temporary) -> Result<Running> {
+    let LinuxSandbox { features, tether, .. } = harness;
     let pipe = |source| Error::Io { action: "open a pipe for", path: command.program.clone().into(), source };
     let (control_read, control) = io::pipe().map_err(pipe)?;
     let (report, report_write) = io::pipe().map_err(pipe)?;
@@ -57,6 +56,7 @@ fn start(features: &Features, command: &CommandSpec, temporary: &Temporary) -> R
         directory: plan::c_string(&command.directory)?,
         control: control_read,
         report: report_write,
+        tether: tether.as_ref().map(Tether::hold).transpose().map_err(pipe)?,
     };
     let mut process = Command::new(&command.program);
     process
@@ -64,6 +64,7 @@ fn start(features: &Features, command: &CommandSpec, temporary: &Temporary) -> R
         .env_clear()
         .envs(&command.environment)
         .env("TMPDIR", temporary.folder())
+        .envs(tether.as_ref().map(Tether::variable))
         .current_dir(&command.directory)
         .stdin(if command.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())

@@ -2,7 +2,7 @@
 
 use evoseal_regression::RunSettings;
 use evoseal_regression::simulation::{
-    DriftRow, DriftSimulation, GainRow, GainSimulation, LoopRow, LoopSimulation, NoiseKind, PeekRow,
+    Beside, DriftRow, DriftSimulation, GainRow, GainSimulation, LoopRow, LoopSimulation, NoiseKind, PeekRow,
     PeekSimulation, Share, simulate_drift, simulate_gain, simulate_loop, simulate_peek,
 };
 
@@ -45,7 +45,7 @@ pub(super) fn run(command: &SimulateOverTime, output: Output) -> Result<Exit> {
             })?;
             output.lines(&rows, loop_text);
         }
-        SimulateOverTime::Drift { trials, samples, slope, limit, alpha, candidate_only, noise } => {
+        SimulateOverTime::Drift { trials, samples, slope, limit, alpha, candidate_only, baseline, noise } => {
             check(noise)?;
             if *samples == 0 {
                 return Err(Failure::usage("--samples: a step has one sample or more"));
@@ -61,7 +61,11 @@ pub(super) fn run(command: &SimulateOverTime, output: Output) -> Result<Exit> {
                 samples: *samples,
                 slope: *slope,
                 limit: *limit,
-                with_incumbent: !candidate_only,
+                beside: match (*baseline, *candidate_only) {
+                    (true, _) => Beside::Baseline,
+                    (false, true) => Beside::Nothing,
+                    (false, false) => Beside::Incumbent,
+                },
                 alpha: *alpha,
                 trials: *trials,
                 seed: noise.seed,
