@@ -452,6 +452,32 @@ fn a_rollback_or_evidence_that_no_record_names_is_a_note_at_the_end_and_a_proble
 }
 
 #[test]
+fn what_a_person_decides_and_the_rollback_that_it_takes_stand_in_the_log() {
+    let project = evolved();
+    let path = log_path(&project);
+    let before = fs::read(&path).unwrap();
+    project.evoseal(&["approve", "3", "--reason", "twelve percent are fine"]).run().expect(0);
+    let verified = project.evoseal(&["audit", "verify", "--json"]).run().expect(0).json();
+    assert_eq!(verified["notes"].as_array().map(Vec::len), Some(0), "{verified}");
+    let log = fs::read(&path).unwrap();
+    let added: Vec<Value> = log[before.len()..]
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| serde_json::from_slice::<Value>(&line[65..]).unwrap()["what"].clone())
+        .collect();
+    let count = |kind: &str| added.iter().filter(|what| what["event"] == kind).count();
+    assert_eq!([count("overridden"), count("accepted"), count("rolled_back")], [1; 3], "{added:?}");
+
+    let records = log
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| serde_json::from_slice::<Value>(&line[65..]).unwrap())
+        .filter(|record| record["what"]["event"] != "overridden");
+    fs::remove_file(path.with_extension("head")).unwrap();
+    fs::write(&path, chained(records)).unwrap();
+    let found = project.evoseal(&["audit", "verify"]).run().expect(4).stdout;
+    assert!(found.contains("the journal speaks of what a person decided about v3"), "{found}");
+}
+
+#[test]
 fn an_agent_that_writes_to_the_log_is_kept_out_of_it_or_found_out() {
     let project = Project::new(
         "echo 90 > cost.txt; cat .evoseal/audit.jsonl > seen.marker
