@@ -390,6 +390,17 @@ fn a_run_whose_log_shrinks_under_it_ends_with_the_code_for_damage() {
     project.evoseal(&["audit", "verify"]).run().expect(0);
 }
 
+#[test]
+fn a_rollback_by_hand_is_done_and_told_also_where_the_log_is_damaged() {
+    let project = evolved();
+    fs::write(log_path(&project), "garbage\n").unwrap();
+    project.write("cost.txt", "1000\n");
+    let finished = project.evoseal(&["rollback", "v4"]).run().expect(4);
+    assert!(finished.stdout.contains("the workspace is at v4"), "{finished:?}");
+    finished.says(&["damaged at record 1", "evoseal audit verify"]);
+    assert_eq!(project.read("cost.txt"), "80\n");
+}
+
 /// The log with some records left out and all others chained anew.
 fn chained(records: impl Iterator<Item = Value>) -> Vec<u8> {
     let mut previous = blake3::hash(b"").to_hex().to_string();
@@ -438,6 +449,32 @@ fn a_rollback_or_evidence_that_no_record_names_is_a_note_at_the_end_and_a_proble
     fs::write(&path, chained(records().filter(|record| !is_rollback(record, 1)))).unwrap();
     let found = project.evoseal(&["audit", "verify"]).run().expect(4).stdout;
     assert!(found.contains("problem: rollback 1 is in the history"), "{found}");
+}
+
+#[test]
+fn what_a_person_decides_and_the_rollback_that_it_takes_stand_in_the_log() {
+    let project = evolved();
+    let path = log_path(&project);
+    let before = fs::read(&path).unwrap();
+    project.evoseal(&["approve", "3", "--reason", "twelve percent are fine"]).run().expect(0);
+    let verified = project.evoseal(&["audit", "verify", "--json"]).run().expect(0).json();
+    assert_eq!(verified["notes"].as_array().map(Vec::len), Some(0), "{verified}");
+    let log = fs::read(&path).unwrap();
+    let added: Vec<Value> = log[before.len()..]
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| serde_json::from_slice::<Value>(&line[65..]).unwrap()["what"].clone())
+        .collect();
+    let count = |kind: &str| added.iter().filter(|what| what["event"] == kind).count();
+    assert_eq!([count("overridden"), count("accepted"), count("rolled_back")], [1; 3], "{added:?}");
+
+    let records = log
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| serde_json::from_slice::<Value>(&line[65..]).unwrap())
+        .filter(|record| record["what"]["event"] != "overridden");
+    fs::remove_file(path.with_extension("head")).unwrap();
+    fs::write(&path, chained(records)).unwrap();
+    let found = project.evoseal(&["audit", "verify"]).run().expect(4).stdout;
+    assert!(found.contains("the journal speaks of what a person decided about v3"), "{found}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use evoseal_safety::{AuditEvent, AuditRecord, Decision};
+use evoseal_safety::{AuditEvent, AuditRecord, Decision, PersonsDecision, PersonsVerdict};
 use evoseal_types::{CheckpointId, Timestamp, VersionId};
 
 use crate::JournalEntry;
@@ -38,7 +38,7 @@ pub fn missing_from_audit(journal: &[JournalEntry], audit: &[AuditRecord]) -> Ve
     }
     let mut missing = Vec::new();
     let mut began_at = Timestamp::default();
-    let mut candidate = None;
+    let (mut candidate, mut ordered) = (None, None);
     for (number, entry) in (1..).zip(journal) {
         if let JournalEntry::IterationStarted { at, .. } = entry {
             (began_at, candidate) = (*at, None);
@@ -46,7 +46,13 @@ pub fn missing_from_audit(journal: &[JournalEntry], audit: &[AuditRecord]) -> Ve
         if let JournalEntry::CandidateCaptured { version, .. } = entry {
             candidate = Some(version.version_id.clone());
         }
-        for claim in claims(entry, began_at, candidate.as_ref()) {
+        if let JournalEntry::Overriding { order, .. } = entry {
+            ordered = Some(&order.decision);
+        }
+        let by_person = ordered.take_if(|decision| is_carried_out(entry, decision));
+        let overridden = by_person
+            .map(|decision| Claim::Overridden { version_id: decision.version_id.clone(), at: decision.at });
+        for claim in claims(entry, began_at, candidate.as_ref()).into_iter().chain(overridden) {
             if !known.take(&claim) {
                 missing.push(MissingRecord { entry: number, what: claim.to_string() });
             }
@@ -63,6 +69,7 @@ enum Claim {
     Decided { version_id: VersionId, decision: String },
     Accepted { version_id: VersionId },
     RolledBack { from: Option<VersionId>, to: CheckpointId },
+    Overridden { version_id: VersionId, at: Timestamp },
 }
 
 impl std::fmt::Display for Claim {
@@ -74,6 +81,7 @@ impl std::fmt::Display for Claim {
             Self::Captured { checkpoint } => write!(f, "the capture of checkpoint {}", checkpoint.short()),
             Self::Decided { version_id, .. } => write!(f, "the decision on {version_id}"),
             Self::Accepted { version_id } => write!(f, "the acceptance of {version_id}"),
+            Self::Overridden { version_id, .. } => write!(f, "what a person decided about {version_id}"),
             Self::RolledBack { to, .. } => write!(f, "a rollback to checkpoint {}", to.short()),
         }
     }
@@ -101,6 +109,9 @@ impl Known {
             AuditEvent::Decided { version_id, decision, .. } => Claim::decided(version_id, decision),
             AuditEvent::Accepted { version_id, .. } => Claim::Accepted { version_id: version_id.clone() },
             AuditEvent::RolledBack { from, to, .. } => Claim::RolledBack { from: from.clone(), to: *to },
+            AuditEvent::Overridden { version_id, at, .. } => {
+                Claim::Overridden { version_id: version_id.clone(), at: *at }
+            }
             _ => return,
         };
         *self.0.entry(claim).or_default() += 1;
@@ -122,6 +133,12 @@ impl Known {
     }
 }
 
+/// Whether an entry says that a person's decision was carried out, and not that the version could not be restored.
+fn is_carried_out(entry: &JournalEntry, decision: &PersonsDecision) -> bool {
+    let JournalEntry::Overridden { report, .. } = entry else { return false };
+    report.version_accepted || decision.verdict != PersonsVerdict::Approve
+}
+
 /// What an entry says was done. `candidate` is that of the iteration, which decisions and settlements speak of.
 fn claims(entry: &JournalEntry, began_at: Timestamp, candidate: Option<&VersionId>) -> Vec<Claim> {
     let captured = |checkpoint| Claim::Captured { checkpoint };
@@ -141,7 +158,8 @@ fn claims(entry: &JournalEntry, began_at: Timestamp, candidate: Option<&VersionI
             let accepted = Claim::Accepted { version_id: version.version_id.clone() };
             [decided, accepted].into_iter().chain(version.checkpoint.map(captured)).collect()
         }
-        JournalEntry::Decided { iteration, validation } => {
+        JournalEntry::Decided { iteration, validation }
+        | JournalEntry::ConfirmationDecided { iteration, validation } => {
             vec![Claim::decided(&judged(*iteration), &validation.decision)]
         }
         JournalEntry::Settled { iteration, report } => {

@@ -21,6 +21,7 @@ impl SafetyIntegration {
             PersonsVerdict::Reject => self.reject(order, event, &mut report).await?,
             PersonsVerdict::Hold => self.hold(order, event, &mut report).await?,
         }
+        self.record_rollbacks().await?;
         Ok(report)
     }
 

@@ -31,10 +31,9 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
     let request =
         RollbackRequest { target, reason: arguments.reason.clone(), initiator: Initiator::Person(person()) };
     let report = stores.rollback.roll_back(request).await;
-    // Also one that failed has its record; its own error says more than one of the log.
+    // Also one that failed has its record. A log that cannot be written must not hide what was done.
     let recorded = stores.gate.record_rollbacks().await;
     let report = report?;
-    recorded?;
     output.data(&report, || {
         let mut lines =
             vec![format!("the workspace is at {} ({})", report.version_id, report.restored.short())];
@@ -50,6 +49,7 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
         lines.push(changes(&report.changes));
         lines.join("\n")
     });
+    recorded?;
     Ok(if report.fell_back() { Exit::Found } else { Exit::Done })
 }
 
