@@ -175,7 +175,10 @@ impl DecisionPolicy for StandardPolicy {
         }
         let safety_score = self.safety_score(evidence, no_data(evidence, &reasons));
         self.score_reasons(&safety_score, &mut reasons);
-        if self.thresholds.on_inconclusive == OnInconclusive::Reject {
+        // A question that a person has answered is none any more, whatever becomes of open ones.
+        let worst = reasons.iter().map(|reason| reason.outcome).max();
+        let answered = person.filter(|_| worst == Some(Outcome::Inconclusive));
+        if self.thresholds.on_inconclusive == OnInconclusive::Reject && answered.is_none() {
             for reason in reasons.iter_mut().filter(|reason| reason.outcome == Outcome::Inconclusive) {
                 reason.outcome = Outcome::Reject;
             }
@@ -192,8 +195,7 @@ impl DecisionPolicy for StandardPolicy {
         let first = reasons.iter().find(|reason| reason.outcome == outcome);
         let decided_by = if outcome == Outcome::Accept { decided_by } else { first };
         let mut decided_by = decided_by.map_or(Rule::NoObjection, |reason| reason.rule);
-        if let (Outcome::Inconclusive, Some(person)) = (outcome, person) {
-            // The question was asked before, and answered.
+        if let Some(person) = answered {
             reasons.insert(0, reason_of(person));
             (outcome, decided_by) = (Outcome::Accept, Rule::Overridden);
         }

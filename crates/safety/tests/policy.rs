@@ -236,18 +236,22 @@ fn what_a_person_refused_before_is_refused_again_without_being_looked_at() {
 
 #[test]
 fn an_approval_answers_an_open_question_and_overrules_no_evidence() {
-    let decide = |finding: Finding| {
-        let evidence = with(|evidence| {
-            evidence.request.observations.person = Some(said(PersonsVerdict::Approve));
-            evidence.judgement = assessed(vec![finding]);
-        });
-        let decision = StandardPolicy::default().decide(&evidence);
-        (decision.outcome, decision.decided_by)
-    };
-    let open = Finding { interval: None, ..finding(Verdict::Inconclusive) };
-    assert_eq!(decide(open), (Outcome::Accept, Rule::Overridden));
-    assert_eq!(decide(finding(Verdict::Regressed)), (Outcome::Reject, Rule::Regression));
-    assert_eq!(decide(finding(Verdict::Equivalent)), (Outcome::Accept, Rule::NoObjection));
+    for on_inconclusive in [OnInconclusive::Hold, OnInconclusive::Ask, OnInconclusive::Reject] {
+        let thresholds = PolicyThresholds { on_inconclusive, ..PolicyThresholds::default() };
+        let policy = StandardPolicy::new(thresholds).unwrap();
+        let decide = |finding: Finding| {
+            let evidence = with(|evidence| {
+                evidence.request.observations.person = Some(said(PersonsVerdict::Approve));
+                evidence.judgement = assessed(vec![finding]);
+            });
+            let decision = policy.decide(&evidence);
+            (decision.outcome, decision.decided_by)
+        };
+        let open = Finding { interval: None, ..finding(Verdict::Inconclusive) };
+        assert_eq!(decide(open), (Outcome::Accept, Rule::Overridden), "{on_inconclusive:?}");
+        assert_eq!(decide(finding(Verdict::Regressed)), (Outcome::Reject, Rule::Regression));
+        assert_eq!(decide(finding(Verdict::Equivalent)), (Outcome::Accept, Rule::NoObjection));
+    }
 }
 
 fn failing_check(mode: Mode) -> CheckResult {
