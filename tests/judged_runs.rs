@@ -114,13 +114,13 @@ fn run_of(iterations: u64) -> RunOptions {
 async fn candidates_that_are_no_worse_are_all_accepted_and_the_run_says_what_may_be_wrong() {
     let (_folder, assembly) = assembly().await;
     let evaluator = Arc::new(NoisyEvaluator::new(7, true));
-    let pipeline = assembly.pipeline(writing(|_| 100.0), evaluator.clone()).build();
+    let pipeline = assembly.pipeline(writing(|_| 100.0), Arc::<NoisyEvaluator>::clone(&evaluator)).build();
     let report = pipeline.run(run_of(60)).await.unwrap();
     let rejected: Vec<_> = report
         .results
         .iter()
         .filter(|result| !result.version_accepted)
-        .map(|result| result.reasons())
+        .map(evoseal_pipeline::IterationResult::reasons)
         .collect();
     assert_eq!(rejected, Vec::<Vec<String>>::new());
     let last = report.results.last().unwrap().safety_result.as_ref().unwrap();

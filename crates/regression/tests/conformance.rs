@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::standard;
 use evoseal_regression::conformance::{analyzer, detector};
 use evoseal_regression::{
-    Analyzer, Assessment, Comparison, DataProblem, Detector, DetectorStatus, Error, Estimate, Measurements,
-    Result, TInterval, Verdict,
+    Analyzer, Assessment, Comparison, DataProblem, Detector, DetectorStatus, Error, Estimate, FurtherSamples,
+    Measurements, Result, RunMemory, SamplePurpose, TInterval, Verdict,
 };
 use evoseal_types::Severity;
 
@@ -66,6 +66,9 @@ struct Broken {
     question: fn(&mut Measurements),
     answer: fn(Assessment, usize) -> Assessment,
     asked: AtomicUsize,
+    /// Whether it wishes for what it cannot have, and remembers what nobody told it.
+    is_greedy: bool,
+    is_forgetful: bool,
 }
 
 impl Detector for Broken {
@@ -73,6 +76,18 @@ impl Detector for Broken {
         let mut measurements = measurements.clone();
         (self.question)(&mut measurements);
         Ok((self.answer)(standard().assess(&measurements)?, self.asked.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn further_samples(&self, measurements: &Measurements) -> Result<Option<FurtherSamples>> {
+        let wish = || FurtherSamples { purpose: SamplePurpose::Fresh, pairs: 1, reason: String::new() };
+        Ok(self.is_greedy.then(wish).or(standard().further_samples(measurements)?))
+    }
+
+    fn remember(&self, measurements: &Measurements, accepted: bool) -> Result<Option<RunMemory>> {
+        // Every other iteration is forgotten.
+        let forgets = self.is_forgetful && self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        let kept = || measurements.run.clone().and_then(|run| run.memory);
+        if forgets { Ok(kept()) } else { standard().remember(measurements, accepted) }
     }
 
     fn status(&self) -> DetectorStatus {
@@ -85,12 +100,23 @@ fn rejected_by(broken: &dyn Detector) -> Vec<&'static str> {
     detector::CASES.iter().filter(|(_, case)| fails(case)).map(|(name, _)| *name).collect()
 }
 
+/// Nothing is broken yet.
+fn broken() -> Broken {
+    Broken {
+        question: |_| (),
+        answer: |assessment, _| assessment,
+        asked: AtomicUsize::new(0),
+        is_greedy: false,
+        is_forgetful: false,
+    }
+}
+
 fn broken_question(question: fn(&mut Measurements)) -> Broken {
-    Broken { question, answer: |assessment, _| assessment, asked: AtomicUsize::new(0) }
+    Broken { question, ..broken() }
 }
 
 fn broken_answer(answer: fn(Assessment, usize) -> Assessment) -> Broken {
-    Broken { question: |_| (), answer, asked: AtomicUsize::new(0) }
+    Broken { answer, ..broken() }
 }
 
 /// Changes the findings and lets summary and recommendation follow.
@@ -253,6 +279,8 @@ fn each_case_rejects_a_detector_that_breaks_it() {
                 assessment
             }),
         ),
+        ("samples_that_cannot_be_had_are_not_asked_for", Broken { is_greedy: true, ..broken() }),
+        ("what_a_run_teaches_follows_from_its_iterations_alone", Broken { is_forgetful: true, ..broken() }),
     ];
     assert_eq!(rejected_by(&standard()), Vec::<&str>::new(), "the standard detector breaks nothing");
     let broken: Vec<_> = twins.iter().map(|(case, _)| *case).collect();

@@ -218,8 +218,8 @@ pub struct MeasureSettings {
     /// How the metrics are read. Default `lines`.
     #[serde(default)]
     pub format: MetricFormat,
-    /// How often each version is started and counted, 1 to 10,000. Default 10: what a rank test needs to see a difference at
-    /// all with room for a few outliers.
+    /// How often each version is started and counted at first, 1 to 10,000; where that does not suffice, `evoseal run` measures
+    /// both again. Default 10: what a rank test needs to see a difference at all with room for a few outliers.
     #[serde(default = "default_rounds")]
     pub rounds: u32,
     /// How often each version is started before that without being counted, 0 to 10,000. Default 1: the first start reads

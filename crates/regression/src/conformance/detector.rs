@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use evoseal_types::{Direction, MetricName, MetricSamples, MetricSpec};
 
-use crate::{Assessment, Baseline, DataProblem, Detector, Finding, Measurements, RegressionSummary, Verdict};
+use crate::{
+    Assessment, Baseline, DataProblem, Detector, Finding, Measurements, RegressionSummary, RunContext,
+    RunMemory, Verdict,
+};
 
 /// Makes one test of each case. The argument is an expression for a fresh detector.
 #[macro_export]
@@ -27,6 +30,8 @@ macro_rules! detector_conformance {
             a_regression_against_a_baseline_is_found
             history_alone_makes_no_regression
             summary_and_recommendation_follow_from_the_findings
+            samples_that_cannot_be_had_are_not_asked_for
+            what_a_run_teaches_follows_from_its_iterations_alone
         }
     };
     (@tests $fixture:expr; $($case:ident)*) => {
@@ -283,4 +288,47 @@ pub fn summary_and_recommendation_follow_from_the_findings(detector: &dyn Detect
         assessment.summary.total_regressions, 3,
         "two against the incumbent, one against the baseline"
     );
+}
+
+/// A run in which both versions can be measured again, or cannot.
+fn in_run(
+    mut measurements: Measurements,
+    can_measure_again: bool,
+    memory: Option<RunMemory>,
+) -> Measurements {
+    measurements.run = Some(RunContext { memory, can_measure_again, ..RunContext::default() });
+    measurements
+}
+
+/// Harm that nobody can overlook is still no reason to ask for what there is not.
+pub fn samples_that_cannot_be_had_are_not_asked_for(detector: &dyn Detector) {
+    let plain = one(Direction::Increase, &OLD, &scaled(1.02));
+    for measurements in [plain.clone(), in_run(plain, false, None)] {
+        let asked = detector.further_samples(&measurements).expect("the measurements are sound");
+        assert_eq!(asked, None, "{measurements:?}");
+    }
+}
+
+/// The same iterations teach the same, also where the memory was written down in between.
+pub fn what_a_run_teaches_follows_from_its_iterations_alone(detector: &dyn Detector) {
+    let written =
+        |memory: &Option<RunMemory>| serde_json::to_string(memory).expect("a memory can be written");
+    let teach = |store: bool| {
+        let mut memory = None;
+        for factor in [1.0, 1.01, 0.99] {
+            let measurements = in_run(one(Direction::Increase, &OLD, &scaled(factor)), true, memory);
+            memory = detector.remember(&measurements, true).expect("the measurements are sound");
+            if store {
+                memory = serde_json::from_str(&written(&memory)).expect("a memory can be read back");
+            }
+        }
+        memory
+    };
+    let (kept, stored) = (teach(false), teach(true));
+    assert_eq!(written(&kept), written(&stored));
+    let judged = in_run(one(Direction::Increase, &OLD, &scaled(1.0)), true, stored);
+    let bytes = |measurements: &Measurements| {
+        serde_json::to_string(&assess(detector, measurements)).expect("it can be written")
+    };
+    assert_eq!(bytes(&judged), bytes(&in_run(judged.clone(), true, kept)));
 }
