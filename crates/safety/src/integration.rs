@@ -250,8 +250,8 @@ impl SafetyIntegration {
         Ok(report)
     }
 
-    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, the newest held ones, baselines, the parents of all of these, and
-    /// the newest, which may be a candidate that is being judged right now.
+    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, the newest held ones, baselines, the parents of
+    /// all of these, and the newest, which may be a candidate that is being judged right now.
     async fn protected(
         &self,
         in_use: BTreeSet<CheckpointId>,

@@ -16,12 +16,15 @@ impl SafetyIntegration {
             SettlementReport { version_accepted: false, rollback: None, actions_taken: Vec::new() };
         let PersonsDecision { version_id, verdict, person, at, reason } = order.decision.clone();
         let event = AuditEvent::Overridden { version_id, outcome: verdict.outcome(), person, reason, at };
-        match verdict {
-            PersonsVerdict::Approve => self.approve(order, event, &mut report).await?,
-            PersonsVerdict::Reject => self.reject(order, event, &mut report).await?,
-            PersonsVerdict::Hold => self.hold(order, event, &mut report).await?,
-        }
-        self.record_rollbacks().await?;
+        let done = match verdict {
+            PersonsVerdict::Approve => self.approve(order, event, &mut report).await,
+            PersonsVerdict::Reject => self.reject(order, event, &mut report).await,
+            PersonsVerdict::Hold => self.hold(order, event, &mut report).await,
+        };
+        // Also a rollback that failed has its record. Its own error says more than one of the log.
+        let recorded = self.record_rollbacks().await;
+        done?;
+        recorded?;
         Ok(report)
     }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use evoseal_checkpoint::{CheckpointStore, NewCheckpoint, Source};
 use evoseal_metrics::{MetricStore, RecordFilter};
-use evoseal_rollback::Rollback;
+use evoseal_rollback::{Initiator, Rollback};
 use evoseal_safety::{
-    Decision, Observations, Outcome, PersonsDecision, PersonsOrder, PersonsVerdict, SafetyGate,
-    SafetyIntegration, SafetySwitches, Settlement, SettlementReport, ValidationRequest, VersionRef,
+    AuditEvent, AuditLog, Decision, Observations, Outcome, PersonsDecision, PersonsOrder, PersonsVerdict,
+    SafetyGate, SafetyIntegration, SafetySwitches, Settlement, SettlementReport, ValidationRequest,
+    VersionRef,
 };
 use evoseal_sandbox::ViolationKind;
 use evoseal_testkit::{
@@ -25,6 +26,7 @@ struct Scene {
     checkpoints: FakeCheckpointStore,
     metrics: MemoryMetrics,
     rollback: CopyRollback,
+    audit: FaultyAuditLog,
     gate: SafetyIntegration,
 }
 
@@ -35,17 +37,18 @@ impl Scene {
         let checkpoints = FakeCheckpointStore::with_faults(faults.clone());
         let metrics = MemoryMetrics::with_faults(faults.clone());
         let rollback = CopyRollback::new(folder.path(), Arc::new(checkpoints.clone()), faults.clone());
+        let audit = FaultyAuditLog::new(faults);
         let gate = SafetyIntegration::builder(
             Arc::new(checkpoints.clone()),
             Arc::new(metrics.clone()),
             Arc::new(ScriptedDetector::comparing_means(0.1)),
-            Arc::new(FaultyAuditLog::new(faults)),
+            Arc::new(audit.clone()),
             Arc::new(ManualClock::default()),
         )
         .rollback(Arc::new(rollback.clone()))
         .switches(SafetySwitches { auto_cleanup: false, ..SafetySwitches::default() })
         .build();
-        Self { folder, checkpoints, metrics, rollback, gate }
+        Self { folder, checkpoints, metrics, rollback, audit, gate }
     }
 
     fn text(&self) -> String {
@@ -160,6 +163,12 @@ async fn an_approved_version_is_known_to_be_good_and_a_rejected_one_no_longer() 
     let known_good = async || scene.rollback.known_good().await.unwrap();
     let report = scene.order(PersonsVerdict::Approve, &held, None).await;
     assert!(report.version_accepted);
+    let newest = scene.audit.records().await.unwrap().pop().unwrap().what;
+    let by_ada = Initiator::Person("ada".to_owned());
+    assert!(
+        matches!(newest, AuditEvent::RolledBack { initiator, .. } if initiator == by_ada),
+        "the move is logged"
+    );
     assert_eq!(
         (scene.text(), known_good().await),
         ("v1".to_owned(), vec![first.checkpoint.unwrap(), held.checkpoint.unwrap()])
