@@ -190,8 +190,15 @@ pub(crate) struct ReportArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArguments {
-    /// A version, a checkpoint id or the beginning of one, or `parent` [default: the last accepted version].
+    /// Where to: `known-good`, `parent`, `best` (by the objective), the name of a baseline, a version or an iteration, a
+    /// checkpoint id or the beginning of one [default: known-good, the last accepted version].
+    ///
+    /// Where one text has several meanings, `baseline:`, `version:` or `checkpoint:` before it says which is meant.
+    #[arg(conflicts_with = "undo")]
     pub(crate) target: Option<String>,
+    /// Undo the last rollback: return to what the workspace held before it.
+    #[arg(long)]
+    pub(crate) undo: bool,
     /// Why, for the record.
     #[arg(long, default_value = "manual rollback")]
     pub(crate) reason: String,

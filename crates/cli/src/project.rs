@@ -71,6 +71,11 @@ impl Project {
         self.root.join(STATE_FOLDER)
     }
 
+    /// Where rollbacks keep their intent, their history and the known-good versions.
+    pub(crate) fn rollback_directory(&self) -> PathBuf {
+        self.state_directory().join("rollback")
+    }
+
     /// Creates that folder.
     pub(crate) fn create_state_directory(&self) -> Result<PathBuf> {
         let state = self.state_directory();
@@ -150,7 +155,6 @@ impl Project {
     /// Opens everything that survives between commands, creating what is missing.
     pub(crate) async fn stores(&self) -> Result<Stores> {
         let checkpoints = Arc::new(self.open_checkpoints()?);
-        let state = self.state_directory();
         let settings = &self.loaded.settings;
         let metrics_path = self.metrics_path();
         if let Some(folder) = metrics_path.parent() {
@@ -164,7 +168,7 @@ impl Project {
             RollbackManager::builder(
                 Arc::clone(&store),
                 &self.root,
-                state.join("rollback"),
+                self.rollback_directory(),
                 Arc::clone(&self.clock),
             )
             .settings(settings.safety.rollback.clone())

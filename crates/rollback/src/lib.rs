@@ -147,4 +147,5 @@ pub use rollback::{
 };
 pub use selector::KnownGoodLadder;
 pub use settings::RollbackSettings;
+pub use state::is_interrupted;
 pub use verifier::{DigestVerifier, FunctionVerifier};

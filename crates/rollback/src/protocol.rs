@@ -72,6 +72,9 @@ impl Protocol {
     pub(crate) async fn ladder(&self, target: &Target) -> Result<(Vec<Checkpoint>, Vec<CheckpointId>)> {
         let checkpoints = self.store.list().await?;
         let known_good = self.state(State::known_good).await?;
+        if *target == Target::Undo {
+            return self.before_last(&checkpoints).await.map(|id| (checkpoints, vec![id]));
+        }
         let mut ladder = self.selector.select(target, &checkpoints, &known_good)?;
         if ladder.is_empty() {
             return Err(Error::NoTarget { reason: "the target selector named none".to_owned() });
@@ -81,6 +84,30 @@ impl Protocol {
         ladder.retain(|id| seen.insert(*id));
         ladder.truncate(self.settings.attempts_max());
         Ok((checkpoints, ladder))
+    }
+
+    /// The newest checkpoint that equals what the workspace held before the last rollback that worked and changed it.
+    async fn before_last(&self, checkpoints: &[Checkpoint]) -> Result<CheckpointId> {
+        let find = |state: &State| {
+            let mut last = None;
+            state.records(|record| {
+                if let (Some(from), Some(report)) = (record.from_tree, record.report)
+                    && from != report.tree
+                {
+                    last = Some((from, report.saved));
+                }
+            })?;
+            Ok(last)
+        };
+        let none = |reason: &str| Error::NoTarget { reason: reason.to_owned() };
+        let (tree, saved) =
+            self.state(find).await?.ok_or_else(|| none("no rollback has changed the workspace yet"))?;
+        let is_there = |id: &CheckpointId| checkpoints.iter().any(|checkpoint| checkpoint.id == *id);
+        let same =
+            || checkpoints.iter().rev().find(|checkpoint| checkpoint.tree == tree).map(|found| found.id);
+        saved.filter(is_there).or_else(same).ok_or_else(|| {
+            none("the checkpoint of what the workspace held before the last rollback has been deleted")
+        })
     }
 
     /// Does file work on a thread that may block.
