@@ -188,3 +188,21 @@ fn ignored_files_survive_run_reject_and_rollback_byte_for_byte() {
         assert_eq!(project.read(path), text, "{path}");
     }
 }
+
+#[test]
+fn ignored_files_that_an_older_version_would_overwrite_or_remove_are_saved_first() {
+    let project = evolved();
+    // What a version captured when nothing ignored it.
+    project.write("local.conf", "as captured");
+    project.evoseal(&["checkpoint", "create", "old"]).run().expect(0);
+    // Since then it is ignored, and so is more; both hold a person's work that no checkpoint has.
+    project.write(".gitignore", "*.marker\nlocal.conf\nnotes/\n");
+    project.write("local.conf", "mine");
+    project.write("notes/deep/a", "mine too");
+    project.evoseal(&["rollback", "old"]).run().expect(0);
+    assert_eq!(project.read("local.conf"), "as captured");
+    project.evoseal(&["rollback", "--undo"]).run().expect(0);
+    assert_eq!(project.read("local.conf"), "mine");
+    assert_eq!(project.read("notes/deep/a"), "mine too");
+    assert_eq!(project.read(".gitignore"), "*.marker\nlocal.conf\nnotes/\n");
+}
