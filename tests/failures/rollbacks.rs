@@ -206,3 +206,46 @@ fn ignored_files_that_an_older_version_would_overwrite_or_remove_are_saved_first
     assert_eq!(project.read("notes/deep/a"), "mine too");
     assert_eq!(project.read(".gitignore"), "*.marker\nlocal.conf\nnotes/\n");
 }
+
+#[test]
+fn a_version_that_fails_its_health_check_is_left_for_an_older_one_and_said() {
+    let project = evolved();
+    project.add_settings(
+        "[safety.rollback]\nhealth_check = { command = [\"grep\", \"-q\", \"90\", \"cost.txt\"] }\n",
+    );
+    let said = project.evoseal(&["rollback"]).run().expect(1).stdout;
+    assert!(said.contains("the workspace is at v1") && said.contains("which was asked for"), "{said}");
+    assert!(said.contains("`grep -q 90 cost.txt` exited with code 1"), "{said}");
+    assert_eq!(project.read("cost.txt"), "90\n");
+}
+
+#[test]
+fn when_no_version_is_healthy_the_workspace_is_as_it_was_and_the_exit_code_is_4() {
+    let project = evolved();
+    project.add_settings(
+        "[safety.rollback]\nhealth_check = { command = [\"false\"] }\nmax_rollback_attempts = 2\n",
+    );
+    project.write("notes.txt", "mine");
+    let before = project.files();
+    let failed = project.evoseal(&["rollback", "v2"]).run().expect(4);
+    failed.says(&[
+        "none of 2 versions could be restored; the workspace is as it was",
+        "`false` exited",
+        "hint: ",
+    ]);
+    assert_eq!(project.files(), before);
+    project.evoseal(&["status"]).run().expect(0);
+    assert_eq!(project.files(), before);
+}
+
+#[test]
+fn a_health_check_with_an_unknown_limit_or_without_a_program_is_refused_at_the_start() {
+    for (check, text) in [
+        ("{ command = [\"true\"], limits = { wall_time = 3 } }", "wall_time"),
+        ("{ command = [] }", "names no program"),
+    ] {
+        let project = Project::new("true");
+        project.add_settings(&format!("[safety.rollback]\nhealth_check = {check}\n"));
+        project.evoseal(&["config"]).run().expect(2).says(&["safety.rollback.health_check", text]);
+    }
+}

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterProposer};
+use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterProposer, StepSettings};
 use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, CheckpointStore};
 use evoseal_metrics::{MetricStore, MetricsSettings, MetricsTracker};
 use evoseal_pipeline::{
@@ -13,7 +13,7 @@ use evoseal_pipeline::{
     RunState,
 };
 use evoseal_regression::{RegressionDetector, RegressionSettings};
-use evoseal_rollback::{Rollback, RollbackManager};
+use evoseal_rollback::{FunctionVerifier, Rollback, RollbackManager, Verifier};
 use evoseal_safety::{FileAuditLog, FileEvidenceStore, SafetyIntegration, SafetySwitches, StandardPolicy};
 use evoseal_sandbox::{EditScope, EditSize, EnvironmentPolicy, Guard, LinuxSandbox, ProtectedPaths, Sandbox};
 use evoseal_types::{Clock, SystemClock};
@@ -164,17 +164,18 @@ impl Project {
             MetricsSettings { storage_path: Some(metrics_path.clone()), ..settings.metrics.clone() };
         let metrics = MetricsTracker::open_configured(&configured, &metrics_path).await?;
         let store: Arc<dyn CheckpointStore> = Arc::clone(&checkpoints) as Arc<dyn CheckpointStore>;
-        let rollback = Arc::new(
-            RollbackManager::builder(
-                Arc::clone(&store),
-                &self.root,
-                self.rollback_directory(),
-                Arc::clone(&self.clock),
-            )
-            .settings(settings.safety.rollback.clone())
-            .store_directory(self.checkpoint_directory())
-            .build()?,
-        );
+        let mut builder = RollbackManager::builder(
+            Arc::clone(&store),
+            &self.root,
+            self.rollback_directory(),
+            Arc::clone(&self.clock),
+        )
+        .settings(settings.safety.rollback.clone())
+        .store_directory(self.checkpoint_directory());
+        if let Some(step) = settings.health_check()? {
+            builder = builder.verifier(self.health_check(step)?);
+        }
+        let rollback = Arc::new(builder.build()?);
         let gate = self.gate(store, Arc::clone(&metrics), Arc::clone(&rollback) as Arc<dyn Rollback>)?;
         Ok(Stores { checkpoints, metrics, rollback, gate: Arc::new(gate) })
     }
@@ -198,6 +199,22 @@ impl Project {
             .evidence(Arc::new(self.evidence()))
             .rollback(rollback)
             .build())
+    }
+
+    /// Runs the person's command in a workspace that was restored.
+    fn health_check(&self, step: StepSettings) -> Result<Arc<dyn Verifier>> {
+        let launcher = self.launcher(Arc::new(LinuxSandbox::detect()))?;
+        let look = move |workspace: PathBuf, _checkpoint| {
+            let (launcher, step) = (launcher.clone(), step.clone());
+            async move {
+                let checked = launcher.check(&step, workspace).await;
+                checked.map_err(|error| evoseal_rollback::Error::Verifier {
+                    reason: format!("`{}` cannot be run", step.command),
+                    source: Some(Box::new(error)),
+                })
+            }
+        };
+        Ok(Arc::new(FunctionVerifier::new("health check", look)))
     }
 
     /// What starts commands: the sandbox, what they see of the environment, and what they must not read.
