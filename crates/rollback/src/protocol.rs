@@ -180,13 +180,12 @@ impl Protocol {
         let workspace = &self.workspace.path;
         let tree = deadline.within(self.store.tree_digest(workspace)).await?;
         let found = checkpoints.iter().rev().find(|checkpoint| checkpoint.tree == tree);
-        let mut held = match found {
-            Some(found) => Held { checkpoint: found.id, tree, is_new: false },
-            None => {
-                let source = Source::Directory(workspace.clone());
-                let saved = self.save(source, name, note.clone(), deadline).await?;
-                Held { checkpoint: saved.id, tree: saved.tree, is_new: true }
-            }
+        let mut held = if let Some(found) = found {
+            Held { checkpoint: found.id, tree, is_new: false }
+        } else {
+            let source = Source::Directory(workspace.clone());
+            let saved = self.save(source, name, note.clone(), deadline).await?;
+            Held { checkpoint: saved.id, tree: saved.tree, is_new: true }
         };
         let Some(target) = target else { return Ok(held) };
         let unheld = deadline.within(self.unheld(target, &[held.checkpoint])).await?;
