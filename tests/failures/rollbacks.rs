@@ -249,3 +249,27 @@ fn a_health_check_with_an_unknown_limit_or_without_a_program_is_refused_at_the_s
         project.evoseal(&["config"]).run().expect(2).says(&["safety.rollback.health_check", text]);
     }
 }
+
+#[test]
+fn a_drill_proves_on_copies_that_known_good_versions_come_back() {
+    let project = evolved();
+    project.write("notes.txt", "mine");
+    let before = project.files();
+    let rehearsed = project.evoseal(&["rollback", "--drill", "2", "--json"]).run().expect(0).json();
+    let versions: Vec<&str> =
+        rehearsed.as_array().unwrap().iter().map(|row| row["version_id"].as_str().unwrap()).collect();
+    assert_eq!(versions, ["v3", "v2"]);
+    project.add_settings(
+        "[safety.rollback]\nhealth_check = { command = [\"grep\", \"-q\", \"70\", \"cost.txt\"] }\n",
+    );
+    let said = project.evoseal(&["rollback", "--drill"]).run().expect(4).stdout;
+    assert!(said.contains("v3 (accepted): restores and verifies"), "{said}");
+    assert!(said.contains("v2: `grep -q 70 cost.txt` exited with code 1"), "{said}");
+    let changed: Vec<String> =
+        project.files().into_iter().filter(|file| !before.contains_key(&file.0)).map(|file| file.0).collect();
+    assert_eq!(changed, Vec::<String>::new());
+    assert_eq!(project.read("notes.txt"), "mine");
+    // A drill is no rollback.
+    let status = project.evoseal(&["status", "--json"]).run().expect(0).json();
+    assert_eq!(status["rollback"]["total_rollbacks"], 0);
+}

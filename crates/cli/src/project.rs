@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterProposer, StepSettings};
+use evoseal_adapters::{CommandEvaluator, CommandProposer, Launcher, ParameterProposer};
 use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, CheckpointStore};
 use evoseal_metrics::{MetricStore, MetricsSettings, MetricsTracker};
 use evoseal_pipeline::{
@@ -172,8 +172,8 @@ impl Project {
         )
         .settings(settings.safety.rollback.clone())
         .store_directory(self.checkpoint_directory());
-        if let Some(step) = settings.health_check()? {
-            builder = builder.verifier(self.health_check(step)?);
+        if let Some(verifier) = self.health_verifier()? {
+            builder = builder.verifier(verifier);
         }
         let rollback = Arc::new(builder.build()?);
         let gate = self.gate(store, Arc::clone(&metrics), Arc::clone(&rollback) as Arc<dyn Rollback>)?;
@@ -201,8 +201,9 @@ impl Project {
             .build())
     }
 
-    /// Runs the person's command in a workspace that was restored.
-    fn health_check(&self, step: StepSettings) -> Result<Arc<dyn Verifier>> {
+    /// Runs the person's command in a workspace that was restored; nothing where none is named.
+    pub(crate) fn health_verifier(&self) -> Result<Option<Arc<dyn Verifier>>> {
+        let Some(step) = self.loaded.settings.health_check()? else { return Ok(None) };
         let launcher = self.launcher(Arc::new(LinuxSandbox::detect()))?;
         let look = move |workspace: PathBuf, _checkpoint| {
             let (launcher, step) = (launcher.clone(), step.clone());
@@ -214,7 +215,7 @@ impl Project {
                 })
             }
         };
-        Ok(Arc::new(FunctionVerifier::new("health check", look)))
+        Ok(Some(Arc::new(FunctionVerifier::new("health check", look))))
     }
 
     /// What starts commands: the sandbox, what they see of the environment, and what they must not read.

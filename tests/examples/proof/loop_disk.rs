@@ -93,12 +93,12 @@ fn disturb(root: &Path, course: &Course, figures: &mut Figures) -> Result<()> {
 fn greedy(root: &Path, findings: &mut Findings) -> Result<()> {
     prepare(root)?;
     // All of it, and so much that it is there and cannot be captured.
-    let agent = r#"case $EVOSEAL_ITERATION in
+    let agent = r"case $EVOSEAL_ITERATION in
         1) cat /dev/zero > big;;
         2) dd if=/dev/urandom of=big bs=1M count=18 2>/dev/null;;
         *) echo 900 > cost.txt;;
         esac
-        "#;
+        ";
     std::fs::write(root.join("agent.sh"), agent)?;
     let (code, said) = end_of(start(root, 3)?)?;
     let accepted = std::fs::read_to_string(root.join("cost.txt"))?;

@@ -8,6 +8,7 @@ mod demo;
 mod detect;
 mod diff;
 mod doctor;
+mod drill;
 mod gc;
 mod history;
 mod init;

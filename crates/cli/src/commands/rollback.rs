@@ -14,6 +14,9 @@ use crate::project::{Project, Stores};
 
 pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
+    if let Some(count) = arguments.drill {
+        return super::drill::run(count, project, &stores, output).await;
+    }
     let target = target(arguments, project, &stores).await?;
     if arguments.dry_run {
         let (checkpoint, plan) = stores.rollback.preview(&target).await?;
