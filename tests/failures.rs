@@ -48,6 +48,7 @@ mod failures {
     mod ownership;
     mod parts;
     mod people;
+    mod rollbacks;
     mod signals;
     mod starts;
     mod switches;

@@ -14,6 +14,8 @@ use crate::task::{Result, absolute, cargo, root, run};
 pub(crate) enum Crash {
     /// Kills at every file-system call of create, restore, delete and gc, and fails each with EIO and ENOSPC.
     Checkpoint(Options),
+    /// The same for rollbacks, and kills in the recovery from a kill.
+    Rollback(Options),
     /// Cuts the power on images of ext4 and xfs, and leaves out each sync in turn.
     Power(Options),
     /// Drops, reorders and tears what was not synced, at random seeds.
@@ -37,6 +39,7 @@ impl Crash {
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::Checkpoint(options) => proof("checkpoint", options),
+            Self::Rollback(options) => proof("rollback", options),
             Self::Power(options) => proof("power", options),
             Self::Torn(options) => proof("torn", options),
             Self::Disk(options) => proof("disk", options),

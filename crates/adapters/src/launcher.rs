@@ -74,6 +74,23 @@ impl Launcher {
         self.sandbox.run(command).await
     }
 
+    /// Runs a command that looks at a directory, which it may write to; the inner error says why it is not content.
+    pub async fn check(
+        &self,
+        step: &StepSettings,
+        directory: PathBuf,
+    ) -> evoseal_sandbox::Result<Result<(), String>> {
+        let variables = vec![("EVOSEAL_WORKSPACE", directory.clone().into())];
+        let place = Place { writable: vec![directory.clone()], directory, variables };
+        let outcome = self.run(&self.spec(step, place)).await?;
+        if outcome.ending.success() {
+            return Ok(Ok(()));
+        }
+        let stderr = crate::text::tail(&outcome.stderr.text(), 500);
+        let separator = if stderr.is_empty() { "" } else { ": " };
+        Ok(Err(format!("`{}` {}{separator}{stderr}", step.command, outcome.ending)))
+    }
+
     /// The command of a step in a place.
     pub(crate) fn spec(&self, step: &StepSettings, place: Place) -> CommandSpec {
         let mut words = step.command.words().into_iter();

@@ -17,7 +17,7 @@ use crate::sink::{BlockBuilder, PackSink, Written};
 use crate::stat_cache::{StatCache, StatCacheFolder};
 use crate::store::{CaptureStats, Checkpoint, NewCheckpoint, Source};
 use crate::tree;
-use crate::walk::{NoRules, PresentRules, RuleSource, WalkPlan};
+use crate::walk::{NoRules, PresentRules, PresentRulesExcept, RuleSource, WalkPlan};
 use crate::workspace::Root;
 use crate::{Error, Result, record};
 
@@ -184,7 +184,12 @@ impl Engine {
         let lock = self.backend.lock(LockMode::Shared)?;
         let created_at = self.clock.now();
         match source {
-            Source::Directory(path) => self.capture_directory(path, created_at, details, lock),
+            Source::Directory(path) => {
+                self.capture_directory(path, &BTreeSet::new(), created_at, details, lock)
+            }
+            Source::DirectoryWith { directory, also } => {
+                self.capture_directory(directory, also, created_at, details, lock)
+            }
             Source::Entries(entries) => self.capture_entries(entries, created_at, details, lock),
         }
     }
@@ -216,6 +221,7 @@ impl Engine {
     fn capture_directory(
         &self,
         path: &Path,
+        also: &BTreeSet<EntryPath>,
         created_at: Timestamp,
         details: NewCheckpoint,
         lock: LockGuard,
@@ -229,9 +235,10 @@ impl Engine {
         let sink = self.sink(catalog);
         let excluded = self.excluded();
         let options = self.settings.capture_options();
+        let with = PresentRulesExcept(also);
         let walk = WalkPlan {
             root: &root,
-            rules: Self::rules(options),
+            rules: if also.is_empty() || options.include_ignored { Self::rules(options) } else { &with },
             options,
             excluded: &excluded,
             cache: &known,
@@ -240,7 +247,9 @@ impl Engine {
             cache_is_stored,
         };
         let Captured { built, findings, cache } =
-            capture::capture(&CapturePlan { walk, is_wanted: &|_| false })?;
+            capture::capture(&CapturePlan { walk, is_wanted: &|path| with.is_wanted(path) })?;
+        // What is excluded as a rule must not be taken for known by the next capture.
+        let cache = cache.filter(|_| also.is_empty());
         let stats = CaptureStats {
             entries_seen: findings.entries_seen,
             files_read: findings.files_read,

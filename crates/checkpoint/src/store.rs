@@ -1,6 +1,6 @@
 //! The component trait of this crate: a place that keeps checkpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,14 @@ pub enum Source {
     /// A directory tree: regular files with their executable bit, symlinks, directories. `.git` and `.evoseal` at any
     /// depth are left alone; what `.gitignore` and `.evosealignore` exclude is not captured.
     Directory(PathBuf),
+    /// The same, with entries that the rules exclude: those that are named here, if they are there. The folders above them
+    /// are named too. For what is about to be overwritten although it is ignored.
+    DirectoryWith {
+        /// The directory.
+        directory: PathBuf,
+        /// Paths in it.
+        also: BTreeSet<EntryPath>,
+    },
     /// Named entries in memory: each becomes a regular file without executable bit.
     Entries(BTreeMap<EntryPath, Vec<u8>>),
 }

@@ -7,7 +7,7 @@
 mod entry;
 mod reading;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -58,6 +58,20 @@ impl RuleSource for PresentRules {
 
     fn is_wanted(&self, _path: &[u8]) -> bool {
         false
+    }
+}
+
+/// The rules are those in the workspace as it is now, but for these paths.
+#[derive(Debug)]
+pub(crate) struct PresentRulesExcept<'a>(pub(crate) &'a BTreeSet<EntryPath>);
+
+impl RuleSource for PresentRulesExcept<'_> {
+    fn ignore_files(&self, _folder: &[u8]) -> Option<Vec<Vec<u8>>> {
+        None
+    }
+
+    fn is_wanted(&self, path: &[u8]) -> bool {
+        EntryPath::new(path).is_ok_and(|path| self.0.contains(&path))
     }
 }
 

@@ -190,8 +190,19 @@ pub(crate) struct ReportArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArguments {
-    /// A version, a checkpoint id or the beginning of one, or `parent` [default: the last accepted version].
+    /// Where to: `known-good`, `parent`, `best` (by the objective), the name of a baseline, a version or an iteration, a
+    /// checkpoint id or the beginning of one [default: known-good, the last accepted version].
+    ///
+    /// Where one text has several meanings, `baseline:`, `version:` or `checkpoint:` before it says which is meant.
+    #[arg(conflicts_with = "undo")]
     pub(crate) target: Option<String>,
+    /// Change nothing here; restore the accepted version and the newest N known-good ones into temporary folders, and say of
+    /// each whether it verifies. Ends with 4 if one does not.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3", conflicts_with_all = ["target", "undo", "dry_run"])]
+    pub(crate) drill: Option<usize>,
+    /// Undo the last rollback: return to what the workspace held before it.
+    #[arg(long)]
+    pub(crate) undo: bool,
     /// Why, for the record.
     #[arg(long, default_value = "manual rollback")]
     pub(crate) reason: String,

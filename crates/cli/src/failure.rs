@@ -120,14 +120,21 @@ impl From<evoseal_rollback::Error> for Failure {
             return error.into();
         }
         let hint = match &error {
-            evoseal_rollback::Error::Exhausted { .. } => Some(
+            evoseal_rollback::Error::Exhausted { .. } | evoseal_rollback::Error::TimedOut { .. } => Some(
                 "`evoseal checkpoint verify` shows what is damaged; `evoseal checkpoint restore` writes any version to an \
                  empty folder",
             ),
             evoseal_rollback::Error::NoTarget { .. } => Some("`evoseal checkpoint list` shows what there is"),
             _ => None,
         };
-        Self::of(&error, error.class()).or_hint(hint)
+        let failure = Self::of(&error, error.class()).or_hint(hint);
+        match &error {
+            // Targets were tried, and none worked: a person must look.
+            evoseal_rollback::Error::TimedOut { attempts, .. } if !attempts.is_empty() => {
+                Self { exit: Exit::Damaged, ..failure }
+            }
+            _ => failure,
+        }
     }
 }
 

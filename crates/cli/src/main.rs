@@ -6,6 +6,7 @@
 mod args;
 mod audit_args;
 mod commands;
+mod completion;
 mod detect_args;
 mod failure;
 mod output;

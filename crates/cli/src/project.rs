@@ -13,7 +13,7 @@ use evoseal_pipeline::{
     RunState,
 };
 use evoseal_regression::{RegressionDetector, RegressionSettings};
-use evoseal_rollback::{Rollback, RollbackManager};
+use evoseal_rollback::{FunctionVerifier, Rollback, RollbackManager, Verifier};
 use evoseal_safety::{FileAuditLog, FileEvidenceStore, SafetyIntegration, SafetySwitches, StandardPolicy};
 use evoseal_sandbox::{EditScope, EditSize, EnvironmentPolicy, Guard, LinuxSandbox, ProtectedPaths, Sandbox};
 use evoseal_types::{Clock, SystemClock};
@@ -69,6 +69,11 @@ impl Project {
     /// The folder for everything of ours.
     pub(crate) fn state_directory(&self) -> PathBuf {
         self.root.join(STATE_FOLDER)
+    }
+
+    /// Where rollbacks keep their intent, their history and the known-good versions.
+    pub(crate) fn rollback_directory(&self) -> PathBuf {
+        self.state_directory().join("rollback")
     }
 
     /// Creates that folder.
@@ -150,7 +155,6 @@ impl Project {
     /// Opens everything that survives between commands, creating what is missing.
     pub(crate) async fn stores(&self) -> Result<Stores> {
         let checkpoints = Arc::new(self.open_checkpoints()?);
-        let state = self.state_directory();
         let settings = &self.loaded.settings;
         let metrics_path = self.metrics_path();
         if let Some(folder) = metrics_path.parent() {
@@ -160,17 +164,18 @@ impl Project {
             MetricsSettings { storage_path: Some(metrics_path.clone()), ..settings.metrics.clone() };
         let metrics = MetricsTracker::open_configured(&configured, &metrics_path).await?;
         let store: Arc<dyn CheckpointStore> = Arc::clone(&checkpoints) as Arc<dyn CheckpointStore>;
-        let rollback = Arc::new(
-            RollbackManager::builder(
-                Arc::clone(&store),
-                &self.root,
-                state.join("rollback"),
-                Arc::clone(&self.clock),
-            )
-            .settings(settings.safety.rollback.clone())
-            .store_directory(self.checkpoint_directory())
-            .build()?,
-        );
+        let mut builder = RollbackManager::builder(
+            Arc::clone(&store),
+            &self.root,
+            self.rollback_directory(),
+            Arc::clone(&self.clock),
+        )
+        .settings(settings.safety.rollback.clone())
+        .store_directory(self.checkpoint_directory());
+        if let Some(verifier) = self.health_verifier()? {
+            builder = builder.verifier(verifier);
+        }
+        let rollback = Arc::new(builder.build()?);
         let gate = self.gate(store, Arc::clone(&metrics), Arc::clone(&rollback) as Arc<dyn Rollback>)?;
         Ok(Stores { checkpoints, metrics, rollback, gate: Arc::new(gate) })
     }
@@ -194,6 +199,23 @@ impl Project {
             .evidence(Arc::new(self.evidence()))
             .rollback(rollback)
             .build())
+    }
+
+    /// Runs the person's command in a workspace that was restored; nothing where none is named.
+    pub(crate) fn health_verifier(&self) -> Result<Option<Arc<dyn Verifier>>> {
+        let Some(step) = self.loaded.settings.health_check()? else { return Ok(None) };
+        let launcher = self.launcher(Arc::new(LinuxSandbox::detect()))?;
+        let look = move |workspace: PathBuf, _checkpoint| {
+            let (launcher, step) = (launcher.clone(), step.clone());
+            async move {
+                let checked = launcher.check(&step, workspace).await;
+                checked.map_err(|error| evoseal_rollback::Error::Verifier {
+                    reason: format!("`{}` cannot be run", step.command),
+                    source: Some(Box::new(error)),
+                })
+            }
+        };
+        Ok(Some(Arc::new(FunctionVerifier::new("health check", look))))
     }
 
     /// What starts commands: the sandbox, what they see of the environment, and what they must not read.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use evoseal_adapters::{
     CommandEvaluatorSettings, CommandLine, CommandProposerSettings, Parameter, ParameterProposerSettings,
+    StepSettings,
 };
 use evoseal_metrics::MetricsSettings;
 use evoseal_pipeline::{
@@ -53,6 +54,19 @@ pub(crate) struct Settings {
     /// Checkpoints, rollback, regression detection and the decision.
     #[serde(default)]
     pub(crate) safety: SafetySettings,
+}
+
+impl Settings {
+    /// The command of `safety.rollback.health_check`, if there is one.
+    pub(crate) fn health_check(&self) -> Result<Option<StepSettings>> {
+        let Some(check) = &self.safety.rollback.health_check else { return Ok(None) };
+        let refuse = |reason: String| Failure::usage(format!("`safety.rollback.health_check`: {reason}"));
+        let command =
+            CommandLine::program(check.command.clone()).map_err(|error| refuse(error.to_string()))?;
+        let limits = serde_json::to_value(&check.limits).and_then(serde_json::from_value);
+        let limits = limits.map_err(|error| refuse(format!("limits: {error}")))?;
+        Ok(Some(StepSettings { limits, ..StepSettings::new(command) }))
+    }
 }
 
 /// How long a run goes on.
@@ -251,6 +265,7 @@ impl LoadedSettings {
 
     /// What each type cannot check by itself.
     fn check(&self) -> Result<()> {
+        self.settings.health_check()?;
         let Settings { objective, evaluate, safety, .. } = &self.settings;
         safety.check()?;
         let Some(objective) = objective else { return Ok(()) };

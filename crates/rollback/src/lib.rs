@@ -146,5 +146,6 @@ pub use rollback::{
     Target, TargetSelector, Verifier,
 };
 pub use selector::KnownGoodLadder;
-pub use settings::RollbackSettings;
+pub use settings::{HealthCheckSettings, RollbackSettings};
+pub use state::is_interrupted;
 pub use verifier::{DigestVerifier, FunctionVerifier};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use evoseal_checkpoint::{
     Checkpoint, CheckpointStore, CheckpointStoreExt, NewCheckpoint, RestoreMode, Source,
 };
-use evoseal_types::{Change, CheckpointId, Clock, Digest, ErrorClass, VersionId};
+use evoseal_types::{Change, ChangeKind, CheckpointId, Clock, Digest, EntryPath, ErrorClass, VersionId};
 
 use crate::deadline::Deadline;
 use crate::files::Files;
@@ -72,6 +72,9 @@ impl Protocol {
     pub(crate) async fn ladder(&self, target: &Target) -> Result<(Vec<Checkpoint>, Vec<CheckpointId>)> {
         let checkpoints = self.store.list().await?;
         let known_good = self.state(State::known_good).await?;
+        if *target == Target::Undo {
+            return self.before_last(&checkpoints).await.map(|id| (checkpoints, vec![id]));
+        }
         let mut ladder = self.selector.select(target, &checkpoints, &known_good)?;
         if ladder.is_empty() {
             return Err(Error::NoTarget { reason: "the target selector named none".to_owned() });
@@ -81,6 +84,30 @@ impl Protocol {
         ladder.retain(|id| seen.insert(*id));
         ladder.truncate(self.settings.attempts_max());
         Ok((checkpoints, ladder))
+    }
+
+    /// The newest checkpoint that equals what the workspace held before the last rollback that worked and changed it.
+    async fn before_last(&self, checkpoints: &[Checkpoint]) -> Result<CheckpointId> {
+        let find = |state: &State| {
+            let mut last = None;
+            state.records(|record| {
+                if let (Some(from), Some(report)) = (record.from_tree, record.report)
+                    && from != report.tree
+                {
+                    last = Some((from, report.saved));
+                }
+            })?;
+            Ok(last)
+        };
+        let none = |reason: &str| Error::NoTarget { reason: reason.to_owned() };
+        let (tree, saved) =
+            self.state(find).await?.ok_or_else(|| none("no rollback has changed the workspace yet"))?;
+        let is_there = |id: &CheckpointId| checkpoints.iter().any(|checkpoint| checkpoint.id == *id);
+        let same =
+            || checkpoints.iter().rev().find(|checkpoint| checkpoint.tree == tree).map(|found| found.id);
+        saved.filter(is_there).or_else(same).ok_or_else(|| {
+            none("the checkpoint of what the workspace held before the last rollback has been deleted")
+        })
     }
 
     /// Does file work on a thread that may block.
@@ -101,7 +128,15 @@ impl Protocol {
         self.workspace.make_if_missing(&self.files)?;
         let end = self.state(State::history_end).await?;
         let note = format!("the workspace as it was before a rollback: {}", request.reason);
-        let held = self.hold(&checkpoints, "before-rollback", end.sequence + 1, note, deadline).await?;
+        let held = self
+            .hold(
+                &checkpoints,
+                ("before-rollback", end.sequence + 1),
+                note,
+                ladder.first().copied(),
+                deadline,
+            )
+            .await?;
         let intent = Intent {
             request: request.clone(),
             started_at: self.clock.now(),
@@ -133,26 +168,78 @@ impl Protocol {
         self.workspace.check()
     }
 
-    /// Finds a checkpoint that equals the workspace, or makes one.
+    /// Finds a checkpoint that holds all that a restore of `target` would overwrite or remove, or makes one.
     async fn hold(
         &self,
         checkpoints: &[Checkpoint],
-        prefix: &str,
-        sequence: u64,
+        name: (&str, u64),
         note: String,
+        target: Option<CheckpointId>,
         deadline: &Deadline,
     ) -> Result<Held> {
-        let tree = deadline.within(self.store.tree_digest(&self.workspace.path)).await?;
-        if let Some(found) = checkpoints.iter().rev().find(|checkpoint| checkpoint.tree == tree) {
-            return Ok(Held { checkpoint: found.id, tree, is_new: false });
+        let workspace = &self.workspace.path;
+        let tree = deadline.within(self.store.tree_digest(workspace)).await?;
+        let found = checkpoints.iter().rev().find(|checkpoint| checkpoint.tree == tree);
+        let mut held = if let Some(found) = found {
+            Held { checkpoint: found.id, tree, is_new: false }
+        } else {
+            let source = Source::Directory(workspace.clone());
+            let saved = self.save(source, name, note.clone(), deadline).await?;
+            Held { checkpoint: saved.id, tree: saved.tree, is_new: true }
+        };
+        let Some(target) = target else { return Ok(held) };
+        let unheld = deadline.within(self.unheld(target, &[held.checkpoint])).await?;
+        if !unheld.is_empty() {
+            let above = |path: &EntryPath| std::iter::successors(Some(path.clone()), EntryPath::parent);
+            let also = unheld.iter().flat_map(above).collect();
+            let source = Source::DirectoryWith { directory: workspace.clone(), also };
+            let saved = self.save(source, name, note, deadline).await?;
+            held = Held { checkpoint: saved.id, is_new: true, ..held };
         }
+        Ok(held)
+    }
+
+    async fn save(
+        &self,
+        source: Source,
+        (prefix, sequence): (&str, u64),
+        note: String,
+        deadline: &Deadline,
+    ) -> Result<Checkpoint> {
         let version_id = VersionId::new(format!("{prefix}-{sequence}"))
             .expect("a short name of letters, digits and '-' is a version id");
         let details = NewCheckpoint { note, ..NewCheckpoint::of(version_id) };
-        let source = Source::Directory(self.workspace.path.clone());
         let save = async { self.store.create(source, details).await?.durable().await };
-        let saved = deadline.within(save).await?;
-        Ok(Held { checkpoint: saved.id, tree: saved.tree, is_new: true })
+        deadline.within(save).await
+    }
+
+    /// What a restore of `target` would overwrite or remove and none of `holders` has: files that are ignored now, and
+    /// were not when the target was captured. Nothing where the target cannot be read: it will not be restored then.
+    async fn unheld(&self, target: CheckpointId, holders: &[CheckpointId]) -> Result<Vec<EntryPath>> {
+        let plan = self.store.plan_restore(target, &self.workspace.path, RestoreMode::InPlace).await;
+        let changes = match plan {
+            Ok(plan) => plan.changes,
+            Err(error) if error.class() == ErrorClass::Corrupt => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut unheld: Vec<EntryPath> = changes
+            .into_iter()
+            .filter(|change| change.kind != ChangeKind::Added)
+            .map(|change| change.path)
+            .collect();
+        for holder in holders {
+            if unheld.is_empty() {
+                break;
+            }
+            let entries = match self.store.entries(*holder).await {
+                Ok(entries) => entries,
+                // What it has put into the workspace cannot be told from what was there before.
+                Err(error) if error.class() == ErrorClass::Corrupt => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            unheld.retain(|path| entries.binary_search_by(|entry| entry.path.cmp(path)).is_err());
+        }
+        Ok(unheld)
     }
 
     /// Completes an earlier rollback before a new one. One that cannot be completed because what it needs is damaged
@@ -189,7 +276,9 @@ impl Protocol {
         let checkpoints = deadline.within(self.store.list()).await?;
         let note = "the workspace as an interrupted rollback, and whoever came after it, left it".to_owned();
         let sequence = intent.after_sequence + 1;
-        self.hold(&checkpoints, "before-recovery", sequence, note, deadline).await?;
+        // Where the workspace is being put back, everything is held that was there before.
+        let target = intent.next_target().filter(|_| intent.giving_up.is_none());
+        self.hold(&checkpoints, ("before-recovery", sequence), note, target, deadline).await?;
         self.complete(intent, &Initiator::Recovery, deadline).await.map(Some)
     }
 
@@ -228,7 +317,7 @@ impl Protocol {
                 self.keep(intent).await?;
                 break;
             }
-            match self.attempt(target, deadline).await? {
+            match self.attempt(intent, target, deadline).await? {
                 Ok(restored) => return Ok(ControlFlow::Break(restored)),
                 Err(error) => {
                     intent.attempts.push(Attempt { checkpoint: target, error: Some(error) });
@@ -240,7 +329,29 @@ impl Protocol {
     }
 
     /// Tries one target; the inner error is why it failed, the outer one ends the whole rollback.
-    async fn attempt(&self, target: CheckpointId, deadline: &Deadline) -> Result<Result<Restored, String>> {
+    async fn attempt(
+        &self,
+        intent: &Intent,
+        target: CheckpointId,
+        deadline: &Deadline,
+    ) -> Result<Result<Restored, String>> {
+        if !intent.attempts.is_empty() {
+            // What the first target would overwrite is saved. An older one that would overwrite more is passed over:
+            // whoever wants it all the same can ask for it.
+            let mut holders = vec![intent.original];
+            holders.extend(intent.attempts.iter().map(|attempt| attempt.checkpoint));
+            match deadline.within(self.unheld(target, &holders)).await {
+                Ok(unheld) => {
+                    if let [first, ..] = unheld.as_slice() {
+                        let count = unheld.len();
+                        return Ok(Err(format!(
+                            "it would overwrite {first}, of {count} that no checkpoint holds"
+                        )));
+                    }
+                }
+                Err(error) => return Ok(Err(describe(&error))),
+            }
+        }
         match self.restore(target, deadline).await {
             // The runtime is going down. The next start finds the intent.
             Err(Error::Checkpoint(evoseal_checkpoint::Error::Interrupted { action })) => {

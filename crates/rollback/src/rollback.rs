@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use evoseal_checkpoint::{Checkpoint, RestoreReport};
-use evoseal_types::{Change, CheckpointId, Digest, Timestamp, VersionId};
+use evoseal_types::{Change, CheckpointId, Digest, Objective, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -35,6 +35,18 @@ pub enum Target {
     LastKnownGood,
     /// The parent of the newest known-good version.
     Parent,
+    /// The version that a person has named. Whoever keeps the names says which checkpoint that is; the record has both.
+    Baseline {
+        /// The name.
+        name: String,
+        /// What it stands for.
+        checkpoint: CheckpointId,
+    },
+    /// The known-good version that is best by the objective: that with the best mean over all finite samples which its
+    /// checkpoint holds, the newest of equals. Versions without such a sample do not count.
+    Best(Objective),
+    /// What the workspace held before the last rollback that changed it; older versions do not take its place.
+    Undo,
 }
 
 /// Who asked for a rollback.

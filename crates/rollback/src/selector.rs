@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use evoseal_checkpoint::Checkpoint;
-use evoseal_types::CheckpointId;
+use evoseal_types::{CheckpointId, Direction, MetricSamples, Objective};
 
 use crate::{Error, Result, Target, TargetSelector};
 
@@ -53,7 +53,11 @@ fn requested(target: &Target, checkpoints: &[Checkpoint], good: &[CheckpointId])
     let newest_good =
         || good.last().copied().ok_or_else(|| none("no version is known to be good".to_owned()));
     match target {
-        Target::Checkpoint(id) => existing(*id),
+        Target::Checkpoint(id) | Target::Baseline { checkpoint: id, .. } => existing(*id),
+        Target::Undo => Err(none("only the history knows what there was before".to_owned())),
+        Target::Best(objective) => best(objective, checkpoints, good).ok_or_else(|| {
+            none(format!("no version that is known to be good has samples of {}", objective.metric))
+        }),
         Target::Version(version) => {
             let newest =
                 checkpoints.iter().rev().find(|checkpoint| checkpoint.details.version_id == *version);
@@ -69,4 +73,25 @@ fn requested(target: &Target, checkpoints: &[Checkpoint], good: &[CheckpointId])
             existing(parent.ok_or_else(|| none(format!("checkpoint {} has no parent", newest.short())))?)
         }
     }
+}
+
+/// The known-good version with the best mean of the objective's metric; of equals, the one that was marked last.
+fn best(objective: &Objective, checkpoints: &[Checkpoint], good: &[CheckpointId]) -> Option<CheckpointId> {
+    let mean = |id: &CheckpointId| {
+        let checkpoint = checkpoints.iter().find(|checkpoint| checkpoint.id == *id)?;
+        let metrics = checkpoint.details.metrics.iter();
+        let of_metric = metrics.filter(|metric| metric.spec.name == objective.metric);
+        let values: Vec<f64> =
+            of_metric.flat_map(MetricSamples::values).filter(|value| value.is_finite()).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    };
+    let ranked = good.iter().filter_map(|id| mean(id).map(|mean| (*id, mean)));
+    let is_better = |left: f64, right: f64| match objective.direction {
+        Direction::Increase => left <= right,
+        Direction::Decrease => left >= right,
+    };
+    let better = |best: (CheckpointId, f64), next: (CheckpointId, f64)| {
+        if is_better(next.1, best.1) { next } else { best }
+    };
+    ranked.reduce(better).map(|(id, _)| id)
 }

@@ -1,5 +1,6 @@
 //! How far a rollback may go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,31 @@ pub struct RollbackSettings {
     /// cut off: the time is checked before each attempt, and limits every other wait.
     #[serde(with = "seconds")]
     pub rollback_timeout: Duration,
+    /// A command that says with its exit code whether a restored workspace is fit for use. Default: none; the digest is
+    /// checked in any case. The program `evoseal` runs it in its sandbox; a program of one's own hands in a
+    /// [`Verifier`](crate::Verifier) instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheckSettings>,
+}
+
+/// A command that looks at a restored workspace.
+///
+/// ```
+/// use evoseal_rollback::HealthCheckSettings;
+/// let check: HealthCheckSettings =
+///     serde_json::from_str(r#"{ "command": ["make", "check"], "limits": { "wall_time_sec": 20 } }"#)?;
+/// assert_eq!(check.limits["wall_time_sec"], 20);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheckSettings {
+    /// The program and its arguments; started in the workspace, and healthy is what it ends on with code 0.
+    pub command: Vec<String>,
+    /// Its limits by their names, as in `[evaluate.test.limits]`. Default: those of the sandbox. The rollback's own
+    /// time limit holds besides.
+    #[serde(default)]
+    pub limits: BTreeMap<String, u64>,
 }
 
 impl Default for RollbackSettings {
@@ -36,6 +62,7 @@ impl Default for RollbackSettings {
             enable_rollback_failure_recovery: true,
             max_rollback_attempts: 3,
             rollback_timeout: Duration::from_secs(30),
+            health_check: None,
         }
     }
 }
@@ -49,6 +76,10 @@ impl RollbackSettings {
         }
         if self.rollback_timeout.is_zero() {
             return refuse("rollback_timeout", "it is 0, so that nothing would ever be tried");
+        }
+        if self.health_check.as_ref().is_some_and(|check| check.command.first().is_none_or(String::is_empty))
+        {
+            return refuse("health_check", "its command names no program");
         }
         Ok(())
     }

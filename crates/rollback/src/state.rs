@@ -44,6 +44,23 @@ struct KnownGoodLine {
     withdrawn: bool,
 }
 
+/// Whether a rollback is unfinished whose manager keeps its state in this directory: one look at one file.
+///
+/// It may also be one that another process is busy with; [`Rollback::recover`](crate::Rollback::recover) waits for its lock.
+///
+/// ```
+/// let state = tempfile::tempdir()?;
+/// assert!(!evoseal_rollback::is_interrupted(state.path()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn is_interrupted(state_directory: &Path) -> bool {
+    // What cannot be looked at cannot be completed either; opening the directory says why.
+    fs::symlink_metadata(state_directory.join(INTENT)).is_ok()
+}
+
+/// The name of the intent's file.
+const INTENT: &str = "intent";
+
 impl State {
     /// Makes the directory if need be. `folder` is resolved, so that a symlink put in its way later has no effect.
     pub(crate) fn open(folder: &Path, files: Files) -> Result<Self> {
@@ -74,7 +91,7 @@ impl State {
     }
 
     fn intent_path(&self) -> PathBuf {
-        self.folder.join("intent")
+        self.folder.join(INTENT)
     }
 
     /// The intent of an unfinished rollback.

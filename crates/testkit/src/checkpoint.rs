@@ -156,7 +156,8 @@ impl CheckpointStore for FakeCheckpointStore {
     async fn create(&self, source: Source, details: NewCheckpoint) -> Result<CheckpointHandle> {
         self.call("create", None)?;
         let tree = match source {
-            Source::Directory(directory) => read(&directory)?,
+            // Nothing is ignored here.
+            Source::Directory(directory) | Source::DirectoryWith { directory, .. } => read(&directory)?,
             Source::Entries(entries) => {
                 let file = |(path, bytes)| (path, Node::File { bytes, executable: false });
                 Tree(entries.into_iter().map(file).collect())

@@ -56,7 +56,10 @@ impl CopyRollback {
             Target::LastKnownGood => {
                 *self.state().known_good.last().ok_or_else(|| none("no known-good version"))?
             }
+            Target::Baseline { checkpoint, .. } => *checkpoint,
             Target::Parent => return Err(none("this fake knows no parents")),
+            Target::Best(_) => return Err(none("this fake knows no measurements")),
+            Target::Undo => return Err(none("this fake knows no way back")),
         })
     }
 

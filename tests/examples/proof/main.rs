@@ -30,6 +30,7 @@ mod machine;
 mod operate;
 mod power;
 mod report;
+mod rollback;
 mod scenario;
 mod simulated;
 mod soak;
@@ -57,6 +58,8 @@ struct Arguments {
 enum Command {
     /// Kills the program at every file-system call, and fails each call.
     Checkpoint(crash::Arguments),
+    /// The same for rollbacks, and crashes during the recovery from a crash.
+    Rollback(rollback::Arguments),
     /// Cuts the power after each acknowledgement and at each change, and leaves out each sync.
     Power(power::Arguments),
     /// Drops, reorders and tears what was not synced.
@@ -82,6 +85,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Checkpoint(arguments) => machine::in_private(|| crash::run(&arguments)),
+        Command::Rollback(arguments) => machine::in_private(|| rollback::run(&arguments)),
         Command::Power(arguments) => machine::in_private(|| power::run(&arguments)),
         Command::Torn(arguments) => machine::in_private(|| torn::run(&arguments)),
         Command::Disk(arguments) => machine::in_private(|| disk::run(&arguments)),

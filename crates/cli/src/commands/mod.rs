@@ -8,6 +8,7 @@ mod demo;
 mod detect;
 mod diff;
 mod doctor;
+mod drill;
 mod gc;
 mod history;
 mod init;
@@ -25,6 +26,7 @@ mod status;
 use clap::CommandFactory;
 
 use crate::args::{Arguments, Command};
+use crate::completion;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::project::Project;
@@ -32,29 +34,37 @@ use crate::project::Project;
 /// Does what the command line says.
 pub(crate) async fn run(arguments: &Arguments, output: Output) -> Result<Exit> {
     let global = &arguments.global;
-    let project = || Project::find(global);
+    // Whatever is wanted: a rollback that was cut off comes first.
+    let ready = async || {
+        let project = Project::find(global)?;
+        let completion = completion::complete(&project, output).await?;
+        Ok::<_, Failure>((project, completion))
+    };
     match &arguments.command {
         Command::Demo(demo) => demo::run(demo, output).await,
         Command::Init(init) => init::run(init, global, output),
-        Command::Run(run) => run::run(run, &project()?, output).await,
-        Command::Status => status::run(&project()?, output).await,
-        Command::Log(log) => show::log(log, &project()?, output),
-        Command::Show(show) => show::run(show, &project()?, output),
-        Command::Diff(diff) => diff::run(diff, &project()?, output).await,
-        Command::Report(report) => report::run(report, &project()?, output).await,
-        Command::Rollback(rollback) => rollback::run(rollback, &project()?, output).await,
-        Command::Audit(audit) => audit::run(audit, &project()?, output).await,
-        Command::Rejudge(rejudge) => rejudge::run(rejudge, &project()?, output).await,
-        Command::Approve(approve) => overrides::approve(approve, &project()?, output).await,
-        Command::Reject(reject) => overrides::reject(reject, &project()?, output).await,
-        Command::Hold(hold) => overrides::hold(hold, &project()?, output).await,
-        Command::Checkpoint(checkpoint) => checkpoint::run(checkpoint, &project()?, output).await,
-        Command::Baseline(baseline) => baseline::run(baseline, &project()?, output).await,
-        Command::Metrics(metrics) => metrics::run(metrics, &project()?, output).await,
+        Command::Run(run) => run::run(run, &ready().await?.0, output).await,
+        Command::Status => {
+            let (project, completion) = ready().await?;
+            status::run(&project, completion.as_ref(), output).await
+        }
+        Command::Log(log) => show::log(log, &ready().await?.0, output),
+        Command::Show(show) => show::run(show, &ready().await?.0, output),
+        Command::Diff(diff) => diff::run(diff, &ready().await?.0, output).await,
+        Command::Report(report) => report::run(report, &ready().await?.0, output).await,
+        Command::Rollback(rollback) => rollback::run(rollback, &ready().await?.0, output).await,
+        Command::Audit(audit) => audit::run(audit, &ready().await?.0, output).await,
+        Command::Rejudge(rejudge) => rejudge::run(rejudge, &ready().await?.0, output).await,
+        Command::Approve(approve) => overrides::approve(approve, &ready().await?.0, output).await,
+        Command::Reject(reject) => overrides::reject(reject, &ready().await?.0, output).await,
+        Command::Hold(hold) => overrides::hold(hold, &ready().await?.0, output).await,
+        Command::Checkpoint(checkpoint) => checkpoint::run(checkpoint, &ready().await?.0, output).await,
+        Command::Baseline(baseline) => baseline::run(baseline, &ready().await?.0, output).await,
+        Command::Metrics(metrics) => metrics::run(metrics, &ready().await?.0, output).await,
         Command::Detect(detect) => detect::run(detect, output),
-        Command::Gc(gc) => gc::run(gc, &project()?, output).await,
+        Command::Gc(gc) => gc::run(gc, &ready().await?.0, output).await,
         Command::Doctor => Ok(doctor::run(global, output)),
-        Command::Config => config::run(&project()?, output),
+        Command::Config => config::run(&Project::find(global)?, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "evoseal", &mut script);

@@ -1,22 +1,23 @@
 //! `evoseal rollback`.
 
-use evoseal_checkpoint::CheckpointStoreExt;
+use std::collections::BTreeSet;
+
+use evoseal_checkpoint::{Checkpoint, CheckpointStore, CheckpointStoreExt};
 use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
-use evoseal_types::{Change, ChangeKind};
+use evoseal_types::{Change, ChangeKind, CheckpointId};
 
 use crate::args::RollbackArguments;
-use crate::failure::{Exit, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::ownership::Ownership;
-use crate::project::Project;
+use crate::project::{Project, Stores};
 
 pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output: Output) -> Result<Exit> {
     let stores = project.stores().await?;
-    let target = match arguments.target.as_deref() {
-        None => Target::LastKnownGood,
-        Some("parent") => Target::Parent,
-        Some(text) => Target::Checkpoint(stores.checkpoints.resolve(text).await?.id),
-    };
+    if let Some(count) = arguments.drill {
+        return super::drill::run(count, project, &stores, output).await;
+    }
+    let target = target(arguments, project, &stores).await?;
     if arguments.dry_run {
         let (checkpoint, plan) = stores.rollback.preview(&target).await?;
         output.data(&plan, || {
@@ -46,11 +47,103 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
         if let Some(saved) = report.saved {
             lines.push(format!("what it held before is kept as {}", saved.short()));
         }
+        if !report.changes.is_empty() {
+            lines.push("`evoseal rollback --undo` takes this back".to_owned());
+        }
         lines.push(changes(&report.changes));
         lines.join("\n")
     });
     recorded?;
     Ok(if report.fell_back() { Exit::Found } else { Exit::Done })
+}
+
+/// What the command line means by its target.
+async fn target(arguments: &RollbackArguments, project: &Project, stores: &Stores) -> Result<Target> {
+    if arguments.undo {
+        return Ok(Target::Undo);
+    }
+    let Some(text) = arguments.target.as_deref() else { return Ok(Target::LastKnownGood) };
+    match text {
+        "known-good" => return Ok(Target::LastKnownGood),
+        "parent" => return Ok(Target::Parent),
+        "best" => {
+            let objective = project.loaded.settings.objective.clone();
+            let missing = || {
+                Failure::usage("there is no objective that a version could be best by").hint(
+                    "name the metric and its harmful direction: [objective] in evoseal.toml; or name a version",
+                )
+            };
+            return objective.map(Target::Best).ok_or_else(missing);
+        }
+        _ => {}
+    }
+    let baselines = stores.gate.baselines().await?;
+    let baseline = |name: &str| {
+        let checkpoint = baselines.get(name).map(|(_, checkpoint)| *checkpoint);
+        checkpoint.map(|checkpoint| Target::Baseline { name: name.to_owned(), checkpoint })
+    };
+    let listed = stores.checkpoints.list().await?;
+    let newest = |version: &str| {
+        let is_meant = |found: &&Checkpoint| found.details.version_id.as_str() == version;
+        listed.iter().rev().find(is_meant).map(|found| found.id)
+    };
+    let unknown = |what: &str| {
+        let names: Vec<&str> = baselines.keys().map(String::as_str).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        Failure::usage(format!("there is no {what}")).hint(format!(
+            "baselines: {names}; `evoseal log` lists the versions, `evoseal checkpoint list` all checkpoints"
+        ))
+    };
+    if let Some(name) = text.strip_prefix("baseline:") {
+        return baseline(name).ok_or_else(|| unknown(&format!("baseline {name:?}")));
+    }
+    if let Some(version) = text.strip_prefix("version:") {
+        return newest(version)
+            .map(Target::Checkpoint)
+            .ok_or_else(|| unknown(&format!("version {version:?}")));
+    }
+    if let Some(id) = text.strip_prefix("checkpoint:") {
+        let is_id = !listed.iter().any(|found| found.details.version_id.as_str() == id);
+        let found = if is_id { stores.checkpoints.resolve(id).await.ok() } else { None };
+        return found
+            .map(|found| Target::Checkpoint(found.id))
+            .ok_or_else(|| unknown(&format!("checkpoint {id:?}")));
+    }
+    // An iteration's version bears its number; a text of digits only may be the beginning of an id as well.
+    let version = newest(text).or_else(|| {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { newest(&format!("v{text}")) } else { None }
+    });
+    let named = baseline(text);
+    let by_id = if newest(text).is_some() { None } else { stores.checkpoints.resolve(text).await.ok() };
+    let by_id = by_id.map(|found| found.id);
+    let meanings: BTreeSet<CheckpointId> =
+        [named.as_ref().and_then(checkpoint_of), version, by_id].into_iter().flatten().collect();
+    if meanings.len() > 1 {
+        let kinds =
+            [("baseline", named.is_some()), ("version", version.is_some()), ("checkpoint", by_id.is_some())];
+        let kinds: Vec<&str> = kinds.iter().filter(|(_, has)| *has).map(|(kind, _)| *kind).collect();
+        return Err(Failure::usage(format!("{text:?} is ambiguous: it is a {}", kinds.join(" and a ")))
+            .hint(format!(
+                "say which: {}",
+                kinds.iter().map(|kind| format!("{kind}:{text}")).collect::<Vec<_>>().join(" or ")
+            )));
+    }
+    if let Some(target) = named.or(version.or(by_id).map(Target::Checkpoint)) {
+        return Ok(target);
+    }
+    // What is wrong with it as the beginning of an id is said by the store.
+    match stores.checkpoints.resolve(text).await {
+        Err(error @ evoseal_checkpoint::Error::Ambiguous { .. }) => Err(error.into()),
+        _ => Err(unknown(&format!("version, baseline or checkpoint {text:?}"))),
+    }
+}
+
+fn checkpoint_of(target: &Target) -> Option<CheckpointId> {
+    match target {
+        Target::Baseline { checkpoint, .. } | Target::Checkpoint(checkpoint) => Some(*checkpoint),
+        _ => None,
+    }
 }
 
 /// Whoever runs this program, for the record.

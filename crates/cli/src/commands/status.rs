@@ -8,6 +8,7 @@ use evoseal_sandbox::Tether;
 use evoseal_types::VersionId;
 
 use crate::commands::history;
+use crate::completion::Completion;
 use crate::failure::{Exit, Result};
 use crate::output::Output;
 use crate::project::Project;
@@ -15,7 +16,7 @@ use crate::project::Project;
 /// How many undecided candidates are named.
 const HELD_SHOWN_MAX: usize = 5;
 
-pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
+pub(crate) async fn run(project: &Project, completion: Option<&Completion>, output: Output) -> Result<Exit> {
     if !project.has_state() {
         let value = serde_json::json!({ "workspace": project.root, "runs": 0 });
         output.data(&value, || format!("{}: no run yet; `evoseal run` starts one", project.root.display()));
@@ -53,6 +54,7 @@ pub(crate) async fn run(project: &Project, output: Output) -> Result<Exit> {
         "left_running": left_running,
         "safety": safety,
         "rollback": rollback,
+        "interrupted_rollback": completion,
     });
     output.data(&value, || {
         let mut lines = vec![format!("workspace    {}", project.root.display())];
