@@ -3,8 +3,8 @@
 use evoseal_tests::Project;
 use serde_json::Value;
 
-/// A project whose first candidate costs 50 and 150 in turns, so that three measurements do not decide about it, and whose second
-/// one fails a test.
+/// A project whose first candidate costs 50 and 150 in turns, so that the few measurements that the settings allow do not decide
+/// about it, and whose second one fails a test.
 fn undecided() -> Project {
     let project = Project::new(
         "case $EVOSEAL_ITERATION in 2) echo echo 43 > program.sh;; *) echo noisy > cost.txt; date > note.txt;; esac",
@@ -15,6 +15,7 @@ fn undecided() -> Project {
          if [ $cost = noisy ]; then cost=$(( ($(wc -l < $counter) % 2) * 100 + 50 )); fi\n\
          echo \"METRIC cost=$cost ms\"\n",
     );
+    project.add_settings("[safety.regression.run]\nconfirm_pairs_max = 2\n");
     project
 }
 

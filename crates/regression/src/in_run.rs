@@ -1,11 +1,12 @@
 //! The standard detector inside a run: verdicts out of one error budget, and what to measure before there can be one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evoseal_types::{MetricName, MetricSamples};
 use serde::{Deserialize, Serialize};
 
 use crate::analyzer::{Analyzer, Comparison, TInterval};
+use crate::run::MISS;
 use crate::samples::problem;
 use crate::verdict;
 use crate::{
@@ -77,16 +78,14 @@ pub struct RunAssessment {
     pub report: IterationReport,
     /// What the objective really gained, estimated on samples that did not choose the candidate.
     pub gain: Option<GainEstimate>,
+    /// The metrics that show no sign of harm, although so much of it as the settings ask for would have been seen.
+    pub cleared: BTreeSet<MetricName>,
 }
 
 impl RunAssessment {
-    /// Whether there is no sign of the harm that is looked for in a metric, although its interval may not say so.
+    /// Whether there is no sign of harm in a metric, although its interval may not say so.
     pub fn is_cleared(&self, metric: &MetricName) -> bool {
-        let found = self.report.metrics.iter().find(|found| found.metric == *metric);
-        found.is_some_and(|found| {
-            found.verdict != Verdict::Regressed
-                && found.screen.is_some_and(|screen| screen.outcome == ScreenOutcome::Cleared)
-        })
+        self.cleared.contains(metric)
     }
 }
 
@@ -102,9 +101,15 @@ impl RegressionDetector {
         let mut judge = self.judge_of(run)?;
         let report = decided(&mut judge, &iteration)?;
         let gain = gain_of_objective(run, &iteration, &assessment)?;
+        let each = report.level.map(|level| level / iteration.metrics.len().max(1) as f64);
+        let mut cleared = BTreeSet::new();
         for found in &report.metrics {
             if let Some(finding) = against_incumbent(&mut assessment.findings, &found.metric) {
-                overrule(finding, found);
+                overrule(finding, found, each);
+                let wanted = judge.settings().harm_beyond(finding.threshold.threshold());
+                if finding.verdict != Verdict::Regressed && is_cleared(found, wanted) {
+                    cleared.insert(found.metric.clone());
+                }
             }
         }
         if let Some((metric, gain)) = &gain
@@ -115,7 +120,7 @@ impl RegressionDetector {
         let drifts = report.drift.iter().filter_map(|drift| drift_finding(&assessment.findings, drift));
         let drifts: Vec<Finding> = drifts.collect();
         assessment.findings.extend(drifts);
-        let run = RunAssessment { report, gain: gain.map(|(_, gain)| gain) };
+        let run = RunAssessment { report, gain: gain.map(|(_, gain)| gain), cleared };
         Ok(Assessment { run: Some(Box::new(run)), ..Assessment::new(assessment.findings) })
     }
 
@@ -256,13 +261,29 @@ fn against_incumbent<'a>(findings: &'a mut [Finding], metric: &MetricName) -> Op
     findings.iter_mut().find(|finding| finding.baseline.is_none() && finding.metric.name == *metric)
 }
 
-/// Puts the run's verdict on a metric in place of that of a single comparison.
-fn overrule(finding: &mut Finding, found: &MetricReport) {
+/// Whether a metric shows no sign of the `wanted` harm, which the samples could have shown.
+fn is_cleared(found: &MetricReport, wanted: f64) -> bool {
+    found.screen.is_some_and(|screen| {
+        screen.outcome == ScreenOutcome::Cleared
+            && screen.miss <= MISS
+            && screen.harm <= wanted * (1.0 + 1e-9)
+    })
+}
+
+/// Puts the run's verdict on a metric in place of that of a single comparison. `each` is the level of a decision on the
+/// iteration's own samples: a single comparison that reaches it needs no other.
+fn overrule(finding: &mut Finding, found: &MetricReport, each: Option<f64>) {
     if found.problem.is_some() {
         (finding.verdict, finding.severity, finding.problem) =
             (Verdict::InsufficientData, None, found.problem);
         (finding.interval, finding.p_value) = (None, None);
         finding.reason.clone_from(&found.reason);
+        return;
+    }
+    let is_certain = finding.verdict == Verdict::Regressed
+        && found.stage == Stage::OwnSamples
+        && finding.p_value.zip(each).is_some_and(|(p_value, level)| p_value <= level);
+    if is_certain {
         return;
     }
     let has_last_word = matches!(found.stage, Stage::Confirmation | Stage::OwnSamples | Stage::Exact);

@@ -155,6 +155,7 @@ fn a_run_without_iterations_is_described() {
 fn a_run_without_an_objective_counts_what_was_accepted() {
     let mut run = sample::history();
     run.objective = None;
+    run.error_rate = None;
     assert_eq!(gain_summary(&run, plain(80)), "The run has no objective: 5 of 14 changes were accepted.\n");
     let text = metric_table(&run, plain(120));
     assert!(!text.contains("objective"));

@@ -77,7 +77,11 @@ async fn target(arguments: &RollbackArguments, project: &Project, stores: &Store
         }
         _ => {}
     }
-    let baselines = stores.gate.baselines().await?;
+    let baselines = match stores.gate.baselines().await {
+        Err(error) if text.starts_with("baseline:") => return Err(error.into()),
+        // A damaged log names no baseline, and must not keep anybody from going back; recording the rollback tells of the damage.
+        known => known.unwrap_or_default(),
+    };
     let baseline = |name: &str| {
         let checkpoint = baselines.get(name).map(|(_, checkpoint)| *checkpoint);
         checkpoint.map(|checkpoint| Target::Baseline { name: name.to_owned(), checkpoint })

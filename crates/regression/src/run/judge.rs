@@ -382,6 +382,7 @@ impl RunJudge {
         self.ledger.record((confirmed.len() as f64 / most.max(f64::MIN_POSITIVE)).min(1.0))?;
         for (place, end) in places.iter().zip(confirmed) {
             put_in(&mut reports[*place], end);
+            settle_exactly(metrics[*place], &mut reports[*place]);
         }
         Ok(Some(level))
     }
@@ -506,6 +507,31 @@ impl RunJudge {
             .inverse_cdf(0.95);
         Ok(if miss < 1.0 { (limit * miss / (1.0 - miss)).min(accepted) } else { accepted })
     }
+}
+
+/// Fresh pairs without any scatter say exactly how large the change is, however the samples before them scattered; a test that
+/// weighs differences against their scatter has nothing to weigh them by.
+fn settle_exactly(metric: &RunMetric, report: &mut MetricReport) {
+    let is_constant = |values: &[f64]| values.windows(2).all(|pair| pair[0].total_cmp(&pair[1]).is_eq());
+    let fresh = metric.confirmation.as_ref().filter(|fresh| fresh.candidate.len() >= EXACT_LEAST);
+    let Some(fresh) = fresh.filter(|fresh| is_constant(&fresh.incumbent) && is_constant(&fresh.candidate))
+    else {
+        return;
+    };
+    let (old, new) = (fresh.incumbent[0], fresh.candidate[0]);
+    let is_relative = old.abs() > 0.0;
+    let change = (new - old) / if is_relative { old.abs() } else { 1.0 };
+    let interval = Interval { low: change, high: change, level: 1.0 };
+    report.stage = Stage::Exact;
+    report.verdict = verdict::verdict(interval, &metric.threshold, is_relative);
+    (report.change, report.interval, report.p_value) = (Some(change), Some(interval), None);
+    if report.verdict != Verdict::Regressed
+        && let Some(screen) = &mut report.screen
+    {
+        screen.outcome = ScreenOutcome::Cleared;
+    }
+    report.reason =
+        format!("{}: {} exactly on {} fresh pairs", metric.spec.name, percent(change), report.samples);
 }
 
 fn check(iteration: &Iteration) -> Result<()> {

@@ -95,7 +95,7 @@ impl MetricState {
             return;
         }
         let step = Moments::of(values);
-        if self.distance(step).is_some_and(|distance| distance.abs() > OTHER_LEVEL) {
+        if self.is_other_level(step) {
             self.groups.clear();
         }
         self.groups.push_back(Step { moments: step, values: values.to_vec() });
@@ -103,6 +103,18 @@ impl MetricState {
         while self.groups.len() > 1 && count - self.groups[0].values.len() >= samples_max {
             count -= self.groups[0].values.len();
             self.groups.pop_front();
+        }
+    }
+
+    /// Whether samples lie at another level than the reference: far away, or anywhere else where nothing scatters.
+    fn is_other_level(&self, step: Moments) -> bool {
+        let reference = self.reference();
+        match self.distance(step) {
+            Some(distance) => distance.abs() > OTHER_LEVEL,
+            None => {
+                let is_exact = reference.count >= 2.0 && reference.squares <= 0.0 && step.squares <= 0.0;
+                is_exact && step.mean.total_cmp(&reference.mean).is_ne()
+            }
         }
     }
 

@@ -21,5 +21,6 @@ pub use gain::{GainEstimate, gain_of_fresh_pairs};
 pub use iteration::{FreshPairs, Iteration, RunMetric, Sampling};
 pub use judge::RunJudge;
 pub use report::{DriftFinding, IterationDecision, IterationReport, MetricReport, RunTotals, Stage};
+pub(crate) use screen::MISS;
 pub use screen::{ScreenOutcome, ScreenReport};
 pub use settings::RunSettings;
