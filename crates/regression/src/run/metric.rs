@@ -109,13 +109,11 @@ impl MetricState {
     /// Whether samples lie at another level than the reference: far away, or anywhere else where nothing scatters.
     fn is_other_level(&self, step: Moments) -> bool {
         let reference = self.reference();
-        match self.distance(step) {
-            Some(distance) => distance.abs() > OTHER_LEVEL,
-            None => {
-                let is_exact = reference.count >= 2.0 && reference.squares <= 0.0 && step.squares <= 0.0;
-                is_exact && step.mean.total_cmp(&reference.mean).is_ne()
-            }
+        if let Some(distance) = self.distance(step) {
+            return distance.abs() > OTHER_LEVEL;
         }
+        let is_exact = reference.count >= 2.0 && reference.squares <= 0.0 && step.squares <= 0.0;
+        is_exact && step.mean.total_cmp(&reference.mean).is_ne()
     }
 
     /// How many standard errors samples lie above the reference; `None` without spread.
