@@ -104,6 +104,14 @@ fn what_cannot_be_completed_does_not_keep_the_damage_from_being_shown() {
     cut_off(&project, "v1");
     fs::write(project.path(".evoseal/rollback/intent"), "no intent").unwrap();
     project.evoseal(&["checkpoint", "verify"]).run().expect(0).says(&["cannot be completed", "is damaged"]);
+    // What the workspace was before may be in one of these alone.
+    for arguments in [
+        &["gc", "--keep", "1"][..],
+        &["checkpoint", "delete", "v1"],
+        &["checkpoint", "prune", "--keep-last", "1"],
+    ] {
+        project.evoseal(arguments).run().expect(4).says(&["may need any checkpoint"]);
+    }
     // A new rollback is the way out.
     project.evoseal(&["rollback", "v2"]).run().expect(0);
     assert_eq!(project.read("cost.txt"), "80\n");
@@ -272,4 +280,25 @@ fn a_drill_proves_on_copies_that_known_good_versions_come_back() {
     // A drill is no rollback.
     let status = project.evoseal(&["status", "--json"]).run().expect(0).json();
     assert_eq!(status["rollback"]["total_rollbacks"], 0);
+}
+
+#[test]
+fn a_poisoned_cache_does_not_survive_a_rollback_and_the_rest_of_a_persons_files_does() {
+    let project = Project::new("echo $((100 - EVOSEAL_ITERATION * 10)) > cost.txt");
+    project.write(".gitignore", "*.marker\ntarget/\n.env\n");
+    project.add_settings("[safety.rollback]\ncaches = [\"target/\"]\n");
+    project.evoseal(&["run", "-n", "2"]).run().expect(0);
+    project.write("target/debug/poison", "harmful");
+    project.write(".env", "SECRET=1");
+    let plan = project.evoseal(&["rollback", "v1", "--dry-run"]).run().expect(0);
+    plan.shows(&["- target  (cache"]);
+    assert!(project.path("target/debug/poison").exists(), "a plan changes nothing");
+    let done = project.evoseal(&["rollback", "v1", "--json"]).run().expect(0).json();
+    assert_eq!(done["caches"][0], "target", "{done}");
+    assert!(!project.path("target").exists());
+    assert_eq!((project.read("cost.txt").as_str(), project.read(".env").as_str()), ("90\n", "SECRET=1"));
+
+    project.write("evoseal.toml", &project.read("evoseal.toml").replace("\"target/\"", "\".git\""));
+    let refused = project.evoseal(&["status"]).run().expect(2);
+    refused.says(&["caches", "never removed"]);
 }

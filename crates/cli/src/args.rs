@@ -115,6 +115,18 @@ pub(crate) enum Command {
     Man,
 }
 
+impl Command {
+    /// Whether it deletes checkpoints.
+    pub(crate) fn deletes(&self) -> bool {
+        match self {
+            Self::Gc(arguments) => !arguments.dry_run,
+            Self::Checkpoint(CheckpointCommand::Delete { dry_run, .. }) => !dry_run,
+            Self::Checkpoint(CheckpointCommand::Prune(arguments)) => !arguments.dry_run,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
     /// How many iterations to run.

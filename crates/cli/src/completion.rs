@@ -5,7 +5,7 @@ use evoseal_rollback::{Error, Rollback, RollbackReport};
 use evoseal_types::ErrorClass;
 use serde::Serialize;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::ownership::Ownership;
 use crate::project::Project;
@@ -24,6 +24,25 @@ pub(crate) enum Completion {
     LeftToOther(LockHolder),
     /// What it needs is damaged or gone. The next `evoseal rollback` ends it; what shows the damage must go on working.
     Impossible(String),
+}
+
+impl Completion {
+    /// Refuses to delete checkpoints while a rollback is unfinished: one of them may be all that is left of the workspace as it
+    /// was before.
+    pub(crate) fn allow_deletion(&self) -> Result<()> {
+        let why = match self {
+            Self::Completed(_) | Self::Tidied | Self::GaveUp(_) => return Ok(()),
+            Self::LeftToOther(holder) => format!("{holder} is at it"),
+            Self::Impossible(error) => format!("it cannot be completed: {error}"),
+        };
+        Err(Failure {
+            exit: Exit::Damaged,
+            message: format!("a rollback was cut off here, and may need any checkpoint; {why}"),
+            hint: Some(
+                "`evoseal rollback` to a version that can be restored ends it; then delete".to_owned(),
+            ),
+        })
+    }
 }
 
 /// Completes what was cut off, and says so. Without an unfinished rollback this is one look at one file.
@@ -85,6 +104,10 @@ async fn attempt(project: &Project, output: Output) -> Result<Completion> {
         }
         Err(error) => return Err(error.into()),
     };
-    stores.gate.record_rollbacks().await?;
+    // A rollback of a run's is recorded by the settlement that it belongs to, which knows what was left and why, once the run goes
+    // on with it.
+    if project.run_state()?.in_flight.is_none() {
+        stores.gate.record_rollbacks().await?;
+    }
     Ok(completion)
 }

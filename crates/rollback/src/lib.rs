@@ -121,6 +121,7 @@
 //! - It trusts the store that a checkpoint with the workspace's digest can be restored; it does not read it to make sure.
 //! - It restores what checkpoints hold: ignored files and `.git` stay as they are.
 
+mod caches;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod deadline;

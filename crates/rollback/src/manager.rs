@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use evoseal_checkpoint::{Checkpoint, CheckpointStore, RestoreMode, RestoreReport};
-use evoseal_types::{CheckpointId, Clock};
+use evoseal_types::{CheckpointId, Clock, EntryPath};
 
 use crate::files::Files;
 use crate::protocol::{Protocol, unwind};
@@ -70,6 +70,16 @@ impl RollbackManager {
             verifier: None,
             files: Files::default(),
         }
+    }
+
+    /// The caches of the settings that are there: what is in them and in no version would go with a rollback.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) for a cache that is no path inside the workspace.
+    pub fn present_caches(&self) -> Result<Vec<EntryPath>> {
+        let caches = crate::caches::check(&self.protocol.settings.caches)?;
+        Ok(crate::caches::present(&self.protocol.workspace.path, &caches))
     }
 }
 

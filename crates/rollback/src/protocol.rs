@@ -43,7 +43,7 @@ struct Held {
 }
 
 /// The checkpoint that the workspace now equals, and what its restore changed.
-type Restored = (Checkpoint, Vec<Change>);
+type Restored = (Checkpoint, Vec<Change>, Vec<EntryPath>);
 
 impl Protocol {
     /// One rollback from request to record.
@@ -289,8 +289,8 @@ impl Protocol {
         initiator: &Initiator,
         deadline: &Deadline,
     ) -> Result<RollbackReport> {
-        if let ControlFlow::Break((checkpoint, changes)) = self.climb(&mut intent, deadline).await? {
-            let report = self.report(&intent, checkpoint, changes).await;
+        if let ControlFlow::Break(restored) = self.climb(&mut intent, deadline).await? {
+            let report = self.report(&intent, restored).await;
             self.end(&intent, initiator, Ok(report.clone()), deadline).await?;
             return Ok(report);
         }
@@ -369,6 +369,7 @@ impl Protocol {
         let workspace = &self.workspace.path;
         let checkpoint = deadline.within(self.store.load(target)).await?;
         let done = self.store.restore(target, workspace, RestoreMode::InPlace).await?;
+        let caches = self.clear_caches(target).await?;
         let digest = DigestVerifier::new(Arc::clone(&self.store));
         if let Err(reason) = digest.verify(workspace, &checkpoint).await? {
             return Ok(Err(reason));
@@ -385,7 +386,19 @@ impl Protocol {
                 return Ok(Err(format!("the health check changed the workspace: {reason}")));
             }
         }
-        Ok(Ok((checkpoint, done.changes)))
+        Ok(Ok((checkpoint, done.changes, caches)))
+    }
+
+    /// Removes from the caches what the restored version does not hold.
+    async fn clear_caches(&self, target: CheckpointId) -> Result<Vec<EntryPath>> {
+        let caches = crate::caches::check(&self.settings.caches)?;
+        let workspace = self.workspace.path.clone();
+        if crate::caches::present(&workspace, &caches).is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = self.store.entries(target).await?;
+        let kept = entries.iter().map(|entry| entry.path.as_bytes().to_vec()).collect();
+        unwind(tokio::task::spawn_blocking(move || crate::caches::remove(&workspace, &caches, &kept)).await)
     }
 
     /// Makes the workspace what it was before the rollback. An error leaves the intent on record.
@@ -400,7 +413,7 @@ impl Protocol {
         Err(evoseal_checkpoint::Error::NotRestored { target: workspace.clone(), path }.into())
     }
 
-    async fn report(&self, intent: &Intent, checkpoint: Checkpoint, changes: Vec<Change>) -> RollbackReport {
+    async fn report(&self, intent: &Intent, (checkpoint, changes, caches): Restored) -> RollbackReport {
         // A restore reports what differed when it started, which after a failed attempt or a crash is less than what
         // the rollback changed. The listing is for people: where the original's entries cannot be read, the workspace
         // is restored all the same, and the last restore's list is the best there is.
@@ -415,6 +428,7 @@ impl Protocol {
             changes,
             tree: checkpoint.tree,
             attempts,
+            caches,
         }
     }
 

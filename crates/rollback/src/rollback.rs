@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use evoseal_checkpoint::{Checkpoint, RestoreReport};
-use evoseal_types::{Change, CheckpointId, Digest, Objective, Timestamp, VersionId};
+use evoseal_types::{Change, CheckpointId, Digest, EntryPath, Objective, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -78,6 +78,9 @@ pub struct RollbackReport {
     pub tree: Digest,
     /// Each target that was tried, in order; the last one worked.
     pub attempts: Vec<Attempt>,
+    /// The caches from which something was removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<EntryPath>,
 }
 
 impl RollbackReport {

@@ -34,6 +34,11 @@ pub struct RollbackSettings {
     /// [`Verifier`](crate::Verifier) instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheckSettings>,
+    /// Files and folders of the workspace, such as `target`, that hold what can be made again. With each rollback everything
+    /// in them goes that the restored version does not hold, and nothing of it is saved: what a bad candidate left in a cache
+    /// must not survive it. Default: none. `.evoseal` and `.git` are refused; no symlink is followed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<String>,
 }
 
 /// A command that looks at a restored workspace.
@@ -63,6 +68,7 @@ impl Default for RollbackSettings {
             max_rollback_attempts: 3,
             rollback_timeout: Duration::from_secs(30),
             health_check: None,
+            caches: Vec::new(),
         }
     }
 }
@@ -81,7 +87,7 @@ impl RollbackSettings {
         {
             return refuse("health_check", "its command names no program");
         }
-        Ok(())
+        crate::caches::check(&self.caches).map(drop)
     }
 
     /// The most elements of a ladder that are tried.

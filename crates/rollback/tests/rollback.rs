@@ -411,3 +411,10 @@ async fn a_dropped_call_goes_on_to_its_end() {
     }
     assert_eq!(scene.code(), "v1");
 }
+
+#[test]
+fn what_belongs_to_no_candidate_is_refused_as_a_cache() {
+    let bad = RollbackSettings { caches: vec![".git".to_owned()], ..RollbackSettings::default() };
+    let error = Scene::new().builder().settings(bad).build().unwrap_err();
+    assert!(error.to_string().contains("never removed"), "{error}");
+}

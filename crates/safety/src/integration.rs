@@ -375,6 +375,7 @@ pub(crate) async fn already_there(
         changes: Vec::new(),
         tree: plan.tree,
         attempts: vec![Attempt { checkpoint: restored, error: None }],
+        caches: Vec::new(),
     })
 }
 

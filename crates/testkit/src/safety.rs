@@ -82,6 +82,7 @@ impl CopyRollback {
                         changes,
                         tree,
                         attempts: attempts.clone(),
+                        caches: Vec::new(),
                     });
                     return (attempts, report.map_err(Error::from));
                 }

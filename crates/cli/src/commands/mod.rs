@@ -38,6 +38,9 @@ pub(crate) async fn run(arguments: &Arguments, output: Output) -> Result<Exit> {
     let ready = async || {
         let project = Project::find(global)?;
         let completion = completion::complete(&project, output).await?;
+        if let Some(unfinished) = completion.as_ref().filter(|_| arguments.command.deletes()) {
+            unfinished.allow_deletion()?;
+        }
         Ok::<_, Failure>((project, completion))
     };
     match &arguments.command {

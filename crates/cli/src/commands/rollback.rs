@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use evoseal_checkpoint::{Checkpoint, CheckpointStore, CheckpointStoreExt};
 use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
-use evoseal_types::{Change, ChangeKind, CheckpointId};
+use evoseal_types::{Change, ChangeKind, CheckpointId, EntryPath};
 
 use crate::args::RollbackArguments;
 use crate::failure::{Exit, Failure, Result};
@@ -20,10 +20,13 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
     let target = target(arguments, project, &stores).await?;
     if arguments.dry_run {
         let (checkpoint, plan) = stores.rollback.preview(&target).await?;
-        output.data(&plan, || {
+        let caches = stores.rollback.present_caches()?;
+        let mut value = serde_json::to_value(&plan).unwrap_or_default();
+        value["caches"] = serde_json::to_value(&caches).unwrap_or_default();
+        output.data(&value, || {
             let head =
                 format!("would return {} to {}", project.root.display(), checkpoint.details.version_id);
-            format!("{head}\n{}", changes(&plan.changes))
+            format!("{head}\n{}{}", changes(&plan.changes), cache_lines(&caches))
         });
         return Ok(Exit::Done);
     }
@@ -50,11 +53,17 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
         if !report.changes.is_empty() {
             lines.push("`evoseal rollback --undo` takes this back".to_owned());
         }
-        lines.push(changes(&report.changes));
+        lines.push(format!("{}{}", changes(&report.changes), cache_lines(&report.caches)));
         lines.join("\n")
     });
     recorded?;
     Ok(if report.fell_back() { Exit::Found } else { Exit::Done })
+}
+
+/// Caches, one line each.
+fn cache_lines(caches: &[EntryPath]) -> String {
+    let lines = caches.iter().map(|cache| format!("- {cache}  (cache: what no version holds)"));
+    std::iter::once(String::new()).chain(lines).collect::<Vec<_>>().join("\n")
 }
 
 /// What the command line means by its target.
