@@ -30,6 +30,7 @@ mod machine;
 mod operate;
 mod power;
 mod report;
+mod rollback;
 mod scenario;
 mod simulated;
 mod soak;
@@ -63,6 +64,8 @@ enum Command {
     Torn(torn::Arguments),
     /// Fills the disk.
     Disk(disk::Arguments),
+    /// Kills and fails a rollback at every change, and kills the recovery from it.
+    Rollback(rollback::Arguments),
     /// Kills a whole run again and again, or fills its disk in the middle of each phase.
     Loop(r#loop::Arguments),
     /// A tree of everything that breaks such tools.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Power(arguments) => machine::in_private(|| power::run(&arguments)),
         Command::Torn(arguments) => machine::in_private(|| torn::run(&arguments)),
         Command::Disk(arguments) => machine::in_private(|| disk::run(&arguments)),
+        Command::Rollback(arguments) => machine::in_private(|| rollback::run(&arguments)),
         Command::Loop(arguments) => machine::in_private(|| r#loop::run(&arguments)),
         Command::Evil(arguments) => machine::in_private(|| evil::run(&arguments)),
         Command::Soak(arguments) => machine::in_private(|| soak::run(&arguments)),
