@@ -44,6 +44,10 @@ const NOTHING_TO_DO: &str = "no version is known to be good";
 const WORKERS: usize = 2;
 /// Kills in the recovery from one and the same crash.
 const KILLS_IN_RECOVERY: usize = 6;
+/// Points of a smoke run for each kind of fault in each operation, drawn from all.
+const SMOKE_POINTS: usize = 4;
+/// Pairs of a smoke run.
+const SMOKE_PAIRS: usize = 6;
 /// What no checkpoint holds, by the `.gitignore` of the tree.
 const IGNORED: [&str; 3] = [".env", "cache", "src/module1/.env"];
 
@@ -132,8 +136,16 @@ fn try_run(arguments: &Arguments) -> Result<ExitCode> {
     }
     shuffle(&mut points, arguments.seed);
     let crashes: Vec<Point> = points.iter().filter(|point| point.fault == Fault::Kill).cloned().collect();
-    let (limit, pairs) = if arguments.smoke { (24, 6) } else { (usize::MAX, arguments.pairs) };
-    points.truncate(arguments.points.unwrap_or(limit));
+    let pairs = if arguments.smoke { SMOKE_PAIRS } else { arguments.pairs };
+    if arguments.smoke {
+        let mut drawn: BTreeMap<String, usize> = BTreeMap::new();
+        points.retain(|point| {
+            let drawn = drawn.entry(point.kind()).or_default();
+            *drawn += 1;
+            *drawn <= SMOKE_POINTS
+        });
+    }
+    points.truncate(arguments.points.unwrap_or(usize::MAX));
     complain(&format!("{} points, {pairs} pairs, seed {}", points.len(), arguments.seed));
 
     let figures = Mutex::new(figures);
@@ -153,9 +165,12 @@ fn try_run(arguments: &Arguments) -> Result<ExitCode> {
         Ok(())
     })?;
     let figures = figures.into_inner().map_err(|_| "a worker panicked")?;
-    let is_enough = tried.into_inner() >= pairs;
+    // A proof in which nothing is struck, or nothing is ever left half-way, proves nothing.
+    let is_each_tried = figures.counts.values().all(|counts| counts.tried > 0);
+    let is_completed = figures.counts.values().any(|counts| counts.completed > 0);
+    let is_enough = tried.into_inner() >= pairs && (arguments.smoke || is_each_tried && is_completed);
     if !is_enough {
-        complain("there were too few pairs");
+        complain("too few points were reached");
     }
     show(&figures, arguments, is_enough)
 }
