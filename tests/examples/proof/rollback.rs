@@ -157,6 +157,9 @@ fn try_run(arguments: &Arguments) -> Result<ExitCode> {
         Ok(())
     })?;
     let tried = AtomicUsize::new(0);
+    // Where one crash is too much already, two of them tell nothing more, and may leave nothing to recover from.
+    let is_clean = figures.lock().is_ok_and(|figures| figures.failures.is_empty());
+    let crashes = if is_clean { crashes } else { Vec::new() };
     // Many crashes leave nothing to recover from; there are more than enough others.
     in_parallel(&crashes, |worker, crash| {
         let left = pairs.saturating_sub(tried.load(Ordering::Relaxed));
