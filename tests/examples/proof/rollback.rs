@@ -505,8 +505,11 @@ pub(crate) fn by_library(place: &Path, version: Option<&str>) -> Result<()> {
         .build()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let Some(version) = version else {
-        runtime.block_on(manager.recover())?;
-        return Ok(());
+        return match runtime.block_on(manager.recover()) {
+            // It has ended: all targets had failed before the crash, and the workspace is put back. The tree tells.
+            Ok(_) | Err(evoseal_rollback::Error::Exhausted { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
     };
     let request = RollbackRequest {
         target: Target::Version(version.parse()?),
