@@ -14,14 +14,14 @@ use crate::task::{Result, absolute, cargo, root, run};
 pub(crate) enum Crash {
     /// Kills at every file-system call of create, restore, delete and gc, and fails each with EIO and ENOSPC.
     Checkpoint(Options),
-    /// The same for rollbacks, and kills in the recovery from a kill.
-    Rollback(Options),
     /// Cuts the power on images of ext4 and xfs, and leaves out each sync in turn.
     Power(Options),
     /// Drops, reorders and tears what was not synced, at random seeds.
     Torn(Options),
     /// Fills the disk: a tmpfs of every size from nothing to enough.
     Disk(Options),
+    /// Kills and fails a rollback at every change, and kills the recovery from it.
+    Rollback(Options),
     /// Kills a whole run again and again, or with `--disk` fills its disk in the middle of each phase.
     Loop(Options),
 }
@@ -39,10 +39,10 @@ impl Crash {
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Self::Checkpoint(options) => proof("checkpoint", options),
-            Self::Rollback(options) => proof("rollback", options),
             Self::Power(options) => proof("power", options),
             Self::Torn(options) => proof("torn", options),
             Self::Disk(options) => proof("disk", options),
+            Self::Rollback(options) => proof("rollback", options),
             Self::Loop(options) => proof("loop", options),
         }
     }
@@ -52,7 +52,7 @@ impl Crash {
 pub(crate) fn proof(command: &str, options: Options) -> Result<()> {
     let is_smoke = options.rest.iter().any(|option| option == "--smoke");
     let build: &[&str] = if is_smoke { &[] } else { &["--release"] };
-    if matches!(command, "checkpoint" | "loop") {
+    if matches!(command, "checkpoint" | "rollback" | "loop") {
         // The program is killed as well; cargo does not build those of other packages.
         run(cargo(["build", "--quiet", "--package", "evoseal-cli"].iter().chain(build)))?;
     }

@@ -37,13 +37,6 @@ pub(crate) struct Arguments {
     json: Option<PathBuf>,
 }
 
-impl Arguments {
-    /// Only the operations whose name contains `only`.
-    pub(crate) fn only(only: &str, smoke: bool, seed: u64) -> Self {
-        Self { smoke, seed, only: Some(only.to_owned()), json: None }
-    }
-}
-
 /// One point: a fault in one call of one operation.
 #[derive(Debug, Clone)]
 struct Point {

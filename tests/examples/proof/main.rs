@@ -58,14 +58,14 @@ struct Arguments {
 enum Command {
     /// Kills the program at every file-system call, and fails each call.
     Checkpoint(crash::Arguments),
-    /// The same for rollbacks, and crashes during the recovery from a crash.
-    Rollback(rollback::Arguments),
     /// Cuts the power after each acknowledgement and at each change, and leaves out each sync.
     Power(power::Arguments),
     /// Drops, reorders and tears what was not synced.
     Torn(torn::Arguments),
     /// Fills the disk.
     Disk(disk::Arguments),
+    /// Kills and fails a rollback at every change, and kills the recovery from it.
+    Rollback(rollback::Arguments),
     /// Kills a whole run again and again, or fills its disk in the middle of each phase.
     Loop(r#loop::Arguments),
     /// A tree of everything that breaks such tools.
@@ -85,10 +85,10 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Checkpoint(arguments) => machine::in_private(|| crash::run(&arguments)),
-        Command::Rollback(arguments) => machine::in_private(|| rollback::run(&arguments)),
         Command::Power(arguments) => machine::in_private(|| power::run(&arguments)),
         Command::Torn(arguments) => machine::in_private(|| torn::run(&arguments)),
         Command::Disk(arguments) => machine::in_private(|| disk::run(&arguments)),
+        Command::Rollback(arguments) => machine::in_private(|| rollback::run(&arguments)),
         Command::Loop(arguments) => machine::in_private(|| r#loop::run(&arguments)),
         Command::Evil(arguments) => machine::in_private(|| evil::run(&arguments)),
         Command::Soak(arguments) => machine::in_private(|| soak::run(&arguments)),

@@ -14,7 +14,7 @@ use evoseal_checkpoint::{
 
 use crate::report::{Findings, complain, print};
 use crate::scenario::Expected;
-use crate::{Result, audit, soak};
+use crate::{Result, audit, rollback, soak};
 
 /// Looked for, and never there: where the work begins and ends in a log of system calls.
 pub(crate) const BEGIN: &str = "mark-begin";
@@ -52,6 +52,10 @@ enum Operation {
     Gc,
     /// Pins a checkpoint.
     Pin { version: String },
+    /// Rolls the workspace back.
+    Rollback { version: String },
+    /// Completes a rollback that was cut off.
+    Recover,
     /// Captures, restores, deletes and collects until it is killed.
     Work { number: usize, seed: u64 },
     /// Lets the next commands run and compares what is there with what is expected; prints the findings as JSON.
@@ -77,7 +81,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let mark = |name: &str| place.join(name).exists();
     mark(BEGIN);
-    let done = operate(place, arguments);
+    let done = match &arguments.operation {
+        Operation::Rollback { version } => rollback::by_library(place, Some(version)),
+        Operation::Recover => rollback::by_library(place, None),
+        _ => operate(place, arguments).map_err(Into::into),
+    };
     mark(END);
     match done {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -102,7 +110,12 @@ fn operate(place: &Path, arguments: &Arguments) -> evoseal_checkpoint::Result<()
         }
         Operation::Gc => manager.collect_garbage_blocking().map(drop),
         Operation::Pin { version } => manager.pin_blocking(find(&manager, version)?.id, Some("kept")),
-        Operation::Work { .. } | Operation::Audit { .. } => unreachable!("handled before"),
+        Operation::Rollback { .. }
+        | Operation::Recover
+        | Operation::Work { .. }
+        | Operation::Audit { .. } => {
+            unreachable!("handled before")
+        }
     }
 }
 

@@ -153,7 +153,7 @@ fn set(versions: &[&str]) -> BTreeSet<String> {
     versions.iter().map(|version| (*version).to_owned()).collect()
 }
 
-fn write(workspace: &Path, path: &str, content: impl AsRef<[u8]>) -> Result<()> {
+pub(crate) fn write(workspace: &Path, path: &str, content: impl AsRef<[u8]>) -> Result<()> {
     let path = workspace.join(path);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -176,7 +176,7 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// A small tree with an entry of each ordinary kind.
-fn first_tree(workspace: &Path) -> Result<()> {
+pub(crate) fn first_tree(workspace: &Path) -> Result<()> {
     for number in 0..24 {
         write(
             workspace,
@@ -196,7 +196,7 @@ fn first_tree(workspace: &Path) -> Result<()> {
 }
 
 /// Changes of every kind, so that a restore has to do and undo each.
-fn second_tree(workspace: &Path) -> Result<()> {
+pub(crate) fn second_tree(workspace: &Path) -> Result<()> {
     for number in (0..24).step_by(2) {
         write(
             workspace,
@@ -218,7 +218,7 @@ fn second_tree(workspace: &Path) -> Result<()> {
     Ok(())
 }
 
-fn edit_more(workspace: &Path) -> Result<()> {
+pub(crate) fn edit_more(workspace: &Path) -> Result<()> {
     write(workspace, "README", "the third\n")?;
     write(workspace, "src/module1/new.rs", noise(3, 9_000))?;
     fs::remove_file(workspace.join("new/file3"))?;

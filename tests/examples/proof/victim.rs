@@ -102,6 +102,23 @@ pub(crate) fn trace(cpu: usize, place: &Path, arguments: &[&str], log: &Path) ->
     calls(log, place, arguments.first() != Some(&PROGRAM))
 }
 
+/// The same of an operation that is done up to an end that may be a refusal.
+pub(crate) fn trace_to(
+    cpu: usize,
+    place: &Path,
+    arguments: &[&str],
+    log: &Path,
+    wanted: End,
+) -> Result<Vec<Call>> {
+    let mut command = strace(cpu, log);
+    command.args(["-e", &trace_all()]).args(operate(place, arguments)?);
+    let end = finish(&mut command)?;
+    if end != wanted {
+        return Err(format!("{arguments:?} ended with {end:?} instead of {wanted:?}").into());
+    }
+    calls(log, place, arguments.first() != Some(&PROGRAM))
+}
+
 /// Does an operation with a fault in one of its calls. Says as well whether that call was reached.
 pub(crate) fn inject(
     cpu: usize,
