@@ -184,10 +184,12 @@ async fn what_can_be_measured_once_only_is_judged_with_care() {
     );
 }
 
-/// The decisions of a run, one line each.
+/// The decisions of a run and what they rest on, one line each.
 fn decisions(state: &RunState) -> Vec<String> {
     let decision = |flight: &evoseal_pipeline::InFlight| {
-        serde_json::to_string(&flight.validation.as_ref().unwrap().decision).unwrap()
+        let validation = flight.validation.as_ref().unwrap();
+        let run = validation.regression_details.as_ref().map(|assessment| &assessment.run);
+        serde_json::to_string(&(&validation.decision, run)).unwrap()
     };
     state.finished.iter().map(|finished| decision(&finished.flight)).collect()
 }
