@@ -228,6 +228,7 @@ enum EvaluatorFault {
     WorksOnce,
     CountsRetestsWrongly,
     NeverHasEnough,
+    MeasuresAgainInWordsOnly,
 }
 
 #[async_trait]
@@ -246,6 +247,7 @@ impl Evaluator for BadEvaluator {
             }
             EvaluatorFault::RepeatsAMetric => evaluation.metrics.extend(evaluation.metrics.clone()),
             EvaluatorFault::CountsWrongly => evaluation.test_results[0].tests_run = 77,
+            EvaluatorFault::MeasuresAgainInWordsOnly => evaluation.can_measure_again = true,
             EvaluatorFault::WorksOnce if *self.asked.lock().unwrap() > 1 => evaluation.test_results.clear(),
             _ => {}
         }
@@ -281,6 +283,7 @@ fn each_broken_evaluator_is_rejected_by_the_case_for_its_fault() {
         (EvaluatorFault::CountsWrongly, "contradicts_itself_nowhere"),
         (EvaluatorFault::CountsRetestsWrongly, "runs_tests_again_and_says_when_it_has_enough"),
         (EvaluatorFault::NeverHasEnough, "runs_tests_again_and_says_when_it_has_enough"),
+        (EvaluatorFault::MeasuresAgainInWordsOnly, "measures_again_what_it_says_it_can"),
         (EvaluatorFault::WorksOnce, "can_be_dropped_and_asked_again"),
     ];
     for case in evaluator::CASES {

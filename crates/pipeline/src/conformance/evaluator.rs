@@ -29,6 +29,7 @@ suite! { $ evaluator_conformance evaluator Fixture<'_>,
     measures_both_versions_alike
     contradicts_itself_nowhere
     runs_tests_again_and_says_when_it_has_enough
+    measures_again_what_it_says_it_can
     can_be_dropped_and_asked_again
 }
 
@@ -147,6 +148,28 @@ pub async fn runs_tests_again_and_says_when_it_has_enough(fixture: Fixture<'_>) 
         ensure(!matches!(again, Ok(Some(_))), || format!("it never has enough of testing the {subject}"))?;
     }
     Ok(())
+}
+
+/// Who says that both versions can be measured again gives samples of both, of the same metrics, and tests nothing; whoever does not
+/// is not asked.
+pub async fn measures_again_what_it_says_it_can(fixture: Fixture<'_>) -> Verdict {
+    let scene = Scene::new(fixture, Version::Good)?;
+    let first = scene.evaluate(true).await?;
+    if !first.can_measure_again {
+        return Ok(());
+    }
+    let again = scene.evaluator.measure_again(&scene.request(true)?, 2).await.map_err(wrong)?;
+    let again = again.ok_or("it said that it could, and could not")?;
+    let names = |metrics: &[MetricSamples]| -> BTreeSet<_> {
+        let measured = metrics.iter().filter(|metric| !metric.samples.is_empty());
+        measured.map(|metric| metric.spec.name.clone()).collect()
+    };
+    let (wanted, candidate) = (names(&first.metrics), names(&again.metrics));
+    let incumbent = names(&again.incumbent_metrics);
+    ensure(candidate == wanted && incumbent == wanted, || {
+        format!("measured again it gives {candidate:?} beside {incumbent:?}, not {wanted:?}")
+    })?;
+    ensure(again.test_results.is_empty(), || "it tested as well".to_owned())
 }
 
 /// A dropped evaluation does not get into the way of the next.
