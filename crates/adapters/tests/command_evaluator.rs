@@ -87,6 +87,25 @@ async fn both_versions_are_measured_in_turns_that_alternate() {
 }
 
 #[tokio::test]
+async fn both_versions_can_be_measured_again_without_being_tested() {
+    let folders = folders();
+    let settings = measuring(
+        "command = 'echo $EVOSEAL_ROLE >> ../log; echo METRIC t=$(cat value) ms'\nrounds = 4\nwarmup = 0",
+    );
+    folders.write("old/value", "2.5");
+    folders.write("new/value", "1.5");
+    let evaluator = evaluator(&settings, Arc::new(PlainSandbox::default()));
+    let again =
+        evaluator.measure_again(&request(&folders, true), 3).await.unwrap().expect("there is an incumbent");
+    assert_eq!((again.faults.as_slice(), again.test_results.len()), (&[][..], 0));
+    assert!(again.paired && again.can_measure_again);
+    assert_eq!(again.metrics[0].by_start(), vec![vec![1.5]; 3]);
+    assert_eq!(again.incumbent_metrics[0].by_start(), vec![vec![2.5]; 3]);
+    assert_eq!(folders.read("log").lines().count(), 6);
+    assert_eq!(evaluator.measure_again(&request(&folders, false), 3).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn several_values_of_a_start_are_its_iterations_and_not_paired() {
     let settings = measuring("command = 'echo METRIC t=1; echo METRIC t=2'\nrounds = 2\nwarmup = 0");
     let evaluation = evaluate(&folders(), &settings).await;
