@@ -37,6 +37,14 @@ pub struct Assembly {
 impl Assembly {
     /// Opens, or makes, the parts of the workspace at `workspace`, which is an absolute path.
     pub async fn open(workspace: &Path) -> Result<Self, Box<dyn Error>> {
+        Self::open_with(workspace, &RegressionSettings::default()).await
+    }
+
+    /// The same with other settings of the detector.
+    pub async fn open_with(
+        workspace: &Path,
+        regression: &RegressionSettings,
+    ) -> Result<Self, Box<dyn Error>> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let state_directory = workspace.join(".evoseal");
         std::fs::create_dir_all(&state_directory)?;
@@ -46,7 +54,7 @@ impl Assembly {
             .clock(Arc::clone(&clock))
             .open_or_create()?;
         let metrics: Arc<dyn MetricStore> = Arc::new(MetricsTracker::open(&state_directory).await?);
-        let detector = Arc::new(RegressionDetector::new(&RegressionSettings::default())?);
+        let detector = Arc::new(RegressionDetector::new(regression)?);
         let rollback = RollbackManager::builder(
             Arc::new(checkpoints.clone()),
             workspace,

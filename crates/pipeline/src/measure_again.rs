@@ -87,7 +87,8 @@ impl EvolutionPipeline {
                 return Ok(true);
             }
             let asked = self.validation_request(&flight);
-            let Some(wanted) = self.parts.gate.further_samples(&asked).await? else { return Ok(true) };
+            let wanted = self.parts.gate.further_samples(&asked).await?;
+            let Some(wanted) = wanted.filter(|wanted| wanted.pairs > 0) else { return Ok(true) };
             let Some(request) = self.both_in_place(&flight).await? else { return Ok(true) };
             let iteration = flight.iteration;
             self.stage_started(iteration, Stage::Evaluate);
@@ -128,12 +129,16 @@ impl EvolutionPipeline {
         Ok(true)
     }
 
-    /// Tells the gate of the iterations so far, so that it judges the next as one of the same run.
+    /// Tells the gate of the iterations so far, so that it judges the next as one of the same run. What persons decided about them
+    /// since is what counts.
     pub(crate) async fn begin_run(&self, run: &Run) -> Result<()> {
         self.parts.gate.begin_run().await?;
         for finished in &run.state.finished {
-            let request = self.validation_request(&finished.flight);
-            self.parts.gate.remember(&request, finished.flight.is_accepted()).await?;
+            let mut request = self.validation_request(&finished.flight);
+            if let Some(decision) = finished.overrides.last() {
+                request.observations.person = Some(decision.clone());
+            }
+            self.parts.gate.remember(&request, finished.stands_accepted()).await?;
         }
         Ok(())
     }

@@ -33,6 +33,9 @@ pub struct RunContext {
     /// The metric that has to improve, if one has to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective: Option<MetricName>,
+    /// Whether a person has approved the candidate, whatever speaks against it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approved: bool,
 }
 
 /// What a detector has learned in a run. Only the detector that made it knows what it says; for everybody else it is a value that
@@ -99,7 +102,7 @@ impl RegressionDetector {
     ) -> Result<Assessment> {
         let iteration = self.iteration(measurements, run)?;
         let mut judge = self.judge_of(run)?;
-        let report = decided(&mut judge, &iteration)?;
+        let report = decided(&mut judge, &iteration, false)?;
         let gain = gain_of_objective(run, &iteration, &assessment)?;
         let each = report.level.map(|level| level / iteration.metrics.len().max(1) as f64);
         let mut cleared = BTreeSet::new();
@@ -141,8 +144,10 @@ impl RegressionDetector {
             let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);
             Ok(Some(FurtherSamples { purpose, pairs, reason: reason.to_owned() }))
         };
-        if have == 0 && judge.screen(&iteration)?.0 == ScreenOutcome::NeedsMore {
-            let more = given.max(settings.screen_samples_min).min(settings.screen_samples_max - given);
+        // A metric of which there is one value calls for more as well, and may never get them.
+        let room = settings.screen_samples_max.saturating_sub(given);
+        if have == 0 && room > 0 && judge.screen(&iteration)?.0 == ScreenOutcome::NeedsMore {
+            let more = given.max(settings.screen_samples_min).min(room);
             return wish(SamplePurpose::Screen, more, "too early to say whether anything is worse");
         }
         let report = judge.clone().judge(&iteration)?;
@@ -178,7 +183,7 @@ impl RegressionDetector {
         let Some(run) = measurements.run.as_ref().filter(|_| self.uses_statistics()) else { return Ok(None) };
         let mut judge = self.judge_of(run)?;
         let iteration = Iteration { accepted: Some(accepted), ..self.iteration(measurements, run)? };
-        decided(&mut judge, &iteration)?;
+        decided(&mut judge, &iteration, accepted && run.approved)?;
         Ok(Some(RunMemory(judge)))
     }
 
@@ -222,12 +227,12 @@ impl RegressionDetector {
 }
 
 /// The judge's report. What could still be confirmed and will not be is judged by what there is.
-fn decided(judge: &mut RunJudge, iteration: &Iteration) -> Result<IterationReport> {
-    let report = judge.judge(iteration)?;
+fn decided(judge: &mut RunJudge, iteration: &Iteration, approved: bool) -> Result<IterationReport> {
+    let report = judge.judge_as(iteration, approved)?;
     if report.decision != IterationDecision::Confirm {
         return Ok(report);
     }
-    judge.judge(&Iteration { sampling: Sampling::Fixed, ..iteration.clone() })
+    judge.judge_as(&Iteration { sampling: Sampling::Fixed, ..iteration.clone() }, approved)
 }
 
 fn by_name(metrics: &[MetricSamples]) -> BTreeMap<&MetricName, &MetricSamples> {
@@ -373,4 +378,31 @@ fn drift_finding(findings: &[Finding], drift: &DriftFinding) -> Option<Finding> 
         ),
         ..like.clone()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use evoseal_types::{Direction, MetricSpec};
+
+    use super::*;
+    use crate::{Detector, RegressionSettings};
+
+    fn metric(name: &str, count: u16) -> MetricSamples {
+        let values: Vec<f64> = (0..count).map(|i| 100.0 + f64::from(i % 5)).collect();
+        MetricSamples::independent(MetricSpec::new(name, "ms", Direction::Increase).unwrap(), &values)
+    }
+
+    #[test]
+    fn a_metric_that_was_printed_once_is_no_reason_to_measure_for_ever() {
+        let detector = RegressionDetector::new(&RegressionSettings::default()).unwrap();
+        let most = u16::try_from(RegressionSettings::default().run.screen_samples_max).unwrap();
+        for given in [most, most + 1, 3 * most] {
+            let side = vec![metric("often", given), metric("once", 1)];
+            let run = Some(RunContext { can_measure_again: true, ..RunContext::default() });
+            let measurements =
+                Measurements { incumbent: side.clone(), candidate: side, run, ..Measurements::default() };
+            let wanted = detector.further_samples(&measurements).unwrap();
+            assert_eq!(wanted, None, "{given} samples of the other");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use evoseal_regression::{FurtherSamples, Measurements, RunContext, RunMemory};
 use crate::audit_file::off_thread;
 use crate::evidence::ValidationRequest;
 use crate::integration::SafetyIntegration;
-use crate::{Error, Result};
+use crate::{Error, PersonsVerdict, Result};
 
 /// The run that iterations are judged in.
 #[derive(Debug, Default)]
@@ -31,6 +31,7 @@ impl CurrentRun {
             fresh: observations.fresh.clone(),
             can_measure_again: observations.can_measure_again,
             objective: request.objective.as_ref().map(|objective| objective.metric.clone()),
+            approved: is_approved(request),
         })
     }
 
@@ -82,7 +83,8 @@ impl SafetyIntegration {
     fn run_measurements(&self, request: &ValidationRequest) -> Option<Measurements> {
         let run = self.run.context(request)?;
         let observations = &request.observations;
-        let is_judged = request.current_version_id.is_some() && !observations.is_hard_evidence();
+        let counts = !observations.is_hard_evidence() || is_approved(request);
+        let is_judged = request.current_version_id.is_some() && counts;
         (is_judged && !observations.metrics.is_empty()).then(|| Measurements {
             incumbent: observations.incumbent_metrics.clone(),
             candidate: observations.metrics.clone(),
@@ -91,4 +93,10 @@ impl SafetyIntegration {
             ..Measurements::default()
         })
     }
+}
+
+/// Whether a person wants the version, whatever speaks against it.
+fn is_approved(request: &ValidationRequest) -> bool {
+    let person = request.observations.person.as_ref();
+    person.is_some_and(|person| person.verdict == PersonsVerdict::Approve)
 }

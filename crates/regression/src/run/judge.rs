@@ -129,15 +129,21 @@ impl RunJudge {
     ///
     /// A metric that stands twice is refused, as are fresh pairs of which one side is longer.
     pub fn judge(&mut self, iteration: &Iteration) -> Result<IterationReport> {
+        self.judge_as(iteration, false)
+    }
+
+    /// The same for a candidate that a person may have approved whatever speaks against it. Its certain harm is known and
+    /// wanted: the guards against drift count from its level on, or they would hold it against every candidate that follows.
+    pub(crate) fn judge_as(&mut self, iteration: &Iteration, approved: bool) -> Result<IterationReport> {
         let mut next = self.clone();
-        let report = next.advance(iteration)?;
+        let report = next.advance(iteration, approved)?;
         if report.decision != IterationDecision::Confirm {
             *self = next;
         }
         Ok(report)
     }
 
-    fn advance(&mut self, iteration: &Iteration) -> Result<IterationReport> {
+    fn advance(&mut self, iteration: &Iteration, approved: bool) -> Result<IterationReport> {
         check(iteration)?;
         self.add_guards(iteration)?;
         let mut drift = self.learn_incumbents(iteration)?;
@@ -159,16 +165,23 @@ impl RunJudge {
             self.decide_on_pairs(&metrics, &suspects, &mut reports)?
         };
         let mut decision = decision_of(&reports);
+        if approved {
+            let is_harmed = |report: &&MetricReport| report.verdict == Verdict::Regressed;
+            self.anchor_anew(reports.iter().filter(is_harmed).map(|report| &report.metric));
+        }
         if decision == IterationDecision::Accept || iteration.accepted == Some(true) {
             drift.extend(self.watch_candidates(&metrics)?);
         }
         if !drift.is_empty() {
             decision = IterationDecision::Rollback;
         }
+        if approved {
+            self.anchor_anew(drift.iter().map(|found| &found.metric));
+        }
         if iteration.accepted.unwrap_or(decision == IterationDecision::Accept) {
             self.learn_accepted(&metrics, &mut reports)?;
         }
-        self.count(decision, &reports)?;
+        self.count(decision, iteration.accepted, &reports)?;
         Ok(IterationReport {
             reason: reason(decision, &reports, &drift),
             decision,
@@ -230,6 +243,15 @@ impl RunJudge {
             }));
         }
         Ok(found)
+    }
+
+    /// Lets the guards since the start of these metrics count from the level that the incumbent is found at next.
+    fn anchor_anew<'a>(&mut self, metrics: impl Iterator<Item = &'a MetricName>) {
+        for name in metrics {
+            if let Some(state) = self.metrics.get_mut(name) {
+                state.await_anchor();
+            }
+        }
     }
 
     fn watch_candidates(&mut self, metrics: &[&RunMetric]) -> Result<Vec<DriftFinding>> {
@@ -471,9 +493,18 @@ impl RunJudge {
         Ok(())
     }
 
-    fn count(&mut self, decision: IterationDecision, reports: &[MetricReport]) -> Result<()> {
+    /// Counts what was decided, where that is known, else what is advised. What is refused for other reasons than these is
+    /// none of the three.
+    fn count(
+        &mut self,
+        advice: IterationDecision,
+        accepted: Option<bool>,
+        reports: &[MetricReport],
+    ) -> Result<()> {
         self.totals.iterations += 1;
+        let decision = if accepted == Some(true) { IterationDecision::Accept } else { advice };
         match decision {
+            IterationDecision::Accept if accepted == Some(false) => {}
             IterationDecision::Accept => {
                 self.totals.accepted += 1;
                 let miss = |report: &MetricReport| match report.stage {

@@ -47,7 +47,8 @@ pub(crate) struct MetricState {
     groups: VecDeque<Step>,
     /// Guards against drift: since the start, whose name is empty, and beside named baselines.
     guards: BTreeMap<String, DriftGuard>,
-    /// Whether the accepted version is a certain improvement whose level is still to be measured afresh.
+    /// Whether the accepted version is a certain improvement, or was approved by a person, and its level is still to be measured
+    /// afresh.
     awaits_anchor: bool,
 }
 
@@ -129,6 +130,11 @@ impl MetricState {
     pub(crate) fn missing_guards(&self, metric: &RunMetric) -> Vec<String> {
         let wanted = std::iter::once(START).chain(metric.baselines.keys().map(String::as_str));
         wanted.filter(|name| !self.guards.contains_key(*name)).map(str::to_owned).collect()
+    }
+
+    /// Makes the next samples of the incumbent the level that harm is counted from.
+    pub(crate) fn await_anchor(&mut self) {
+        self.awaits_anchor = true;
     }
 
     pub(crate) fn add_guard(&mut self, name: String, guard: DriftGuard) {

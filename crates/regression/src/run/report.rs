@@ -115,7 +115,7 @@ pub struct IterationReport {
 pub struct RunTotals {
     /// How many iterations were judged.
     pub iterations: u64,
-    /// How many candidates were accepted.
+    /// How many candidates were accepted: really, where [`Iteration::accepted`](crate::Iteration::accepted) says so, else by the judge's advice.
     pub accepted: u64,
     /// How many were rolled back, for drift too.
     pub rollbacks: u64,
