@@ -143,11 +143,14 @@ impl RunTotals {
     /// assert!(totals.expected_errors().starts_with("at most 0.050 false rollbacks"));
     /// ```
     pub fn expected_errors(&self) -> String {
+        let which = if self.accepted == 0 {
+            String::new()
+        } else {
+            format!(" (of candidates {:.1} % worse)", self.visible_harm * 100.0)
+        };
         format!(
-            "at most {:.3} false rollbacks and {:.1} false acceptances (of candidates {:.1} % worse) are to be expected in this run",
-            self.false_rollbacks_max,
-            self.false_acceptances_max,
-            self.visible_harm * 100.0
+            "at most {:.3} false rollbacks and {:.1} false acceptances{which} are to be expected in this run",
+            self.false_rollbacks_max, self.false_acceptances_max
         )
     }
 }
