@@ -7,95 +7,10 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Scene, to, to_id};
-use evoseal_rollback::{
-    Error, FunctionVerifier, Initiator, Rollback, RollbackManager, RollbackRecord, RollbackReport, Target,
-};
-use evoseal_testkit::{Crash, Fault, Tree};
-use evoseal_types::CheckpointId;
-
-/// A workspace at `v3` with an edit by hand; `v1` to `v3` are known to be good, and the damaged ones of them damaged.
-struct Case {
-    scene: Scene,
-    ids: Vec<CheckpointId>,
-    before: Tree,
-}
-
-impl Case {
-    async fn new(damaged: &[usize]) -> Self {
-        let (scene, ids) = Scene::with_versions(&["v1", "v2", "v3"]).await;
-        let manager = scene.manager();
-        for id in &ids {
-            manager.mark_known_good(*id).await.unwrap();
-        }
-        for index in damaged {
-            scene.store.damage(ids[*index]);
-        }
-        scene.write("code", "by hand");
-        scene.write("new/file", "appeared");
-        let before = scene.tree();
-        Self { scene, ids, before }
-    }
-
-    /// A manager whose file operations are steps too.
-    fn manager(&self) -> RollbackManager {
-        let faults = self.scene.faults.clone();
-        let builder = self.scene.builder().before_file_operation(move |name| faults.step(name));
-        builder.build().unwrap()
-    }
-
-    /// Rolls back to `v2` with step `at` failing; `None` if that killed it.
-    async fn attempt(&self, at: usize, fault: Fault) -> Option<Result<RollbackReport, Error>> {
-        let (manager, id) = (self.manager(), self.ids[1]);
-        self.scene.faults.arm(at, fault);
-        survive(tokio::spawn(async move { manager.roll_back(to_id(id)).await })).await
-    }
-
-    async fn recover(&self, at: usize) -> Option<Result<Option<RollbackReport>, Error>> {
-        let manager = self.manager();
-        self.scene.faults.arm(at, Fault::Crash);
-        survive(tokio::spawn(async move { manager.recover().await })).await
-    }
-
-    fn has_intent(&self) -> bool {
-        self.scene.state().join("intent").exists()
-    }
-
-    fn tree_of(&self, index: usize) -> Tree {
-        self.scene.store.tree(self.ids[index]).unwrap()
-    }
-
-    async fn history(&self) -> Vec<RollbackRecord> {
-        self.scene.faults.disarm();
-        self.scene.manager().history().await.unwrap()
-    }
-
-    /// The edit by hand is in the workspace or in a checkpoint, whatever happened.
-    async fn assert_nothing_is_lost(&self, at: usize) {
-        use evoseal_checkpoint::CheckpointStore;
-        let checkpoints = self.scene.store.list().await.unwrap();
-        let is_held = checkpoints.iter().any(|checkpoint| checkpoint.tree == self.before.digest());
-        assert!(is_held || self.scene.tree() == self.before, "step {at}");
-    }
-}
-
-async fn survive<T>(task: tokio::task::JoinHandle<T>) -> Option<T> {
-    match task.await {
-        Ok(value) => Some(value),
-        Err(error) => {
-            let panic = error.into_panic();
-            assert!(panic.is::<Crash>(), "it died of something else");
-            None
-        }
-    }
-}
-
-/// Steps of a run that nothing disturbs.
-async fn steps(damaged: &[usize]) -> Vec<String> {
-    let case = Case::new(damaged).await;
-    let _ = case.attempt(usize::MAX, Fault::Once).await.unwrap();
-    case.scene.faults.steps()
-}
+use common::case::{Case, steps, survive};
+use common::{to, to_id};
+use evoseal_rollback::{Error, FunctionVerifier, Initiator, Rollback, Target};
+use evoseal_testkit::Fault;
 
 /// Kills a rollback at every step and recovers; `wanted` is the tree that a completed one leaves.
 async fn killed_anywhere(damaged: &[usize], restores: Option<usize>) {
@@ -168,7 +83,7 @@ async fn killed_again_at_any_step_of_the_recovery_it_is_completed_all_the_same()
         loop {
             let case = Case::new(&[1]).await;
             assert!(case.attempt(first, Fault::Crash).await.is_none());
-            let was_killed = case.recover(at).await.is_none();
+            let was_killed = case.recover(at, Fault::Crash).await.is_none();
             case.scene.faults.disarm();
             case.manager().recover().await.unwrap();
             assert_eq!(case.scene.tree(), case.tree_of(0), "killed at {first}, then at {at}");

@@ -1,6 +1,9 @@
 //! One workspace with a store and a state directory, and what the tests do with them.
 #![allow(clippy::unwrap_used, dead_code, reason = "tests; each uses a part of this")]
 
+#[cfg(feature = "conformance")]
+pub(crate) mod case;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
