@@ -41,7 +41,7 @@ pub(crate) fn read(
     Ok(Attributes::new(options.keep_mtimes.then_some(modified), extended))
 }
 
-fn read_extended(folder: impl AsFd, name: &CStr) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
+pub(crate) fn read_extended(folder: impl AsFd, name: &CStr) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
     let path = through_handle(folder, name);
     let mut found = BTreeMap::new();
     let names = match sized(|buffer| llistxattr(&path, buffer)) {
@@ -102,7 +102,11 @@ pub(crate) fn write(
     Ok(())
 }
 
-fn write_extended(folder: impl AsFd, name: &CStr, wanted: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), Errno> {
+pub(crate) fn write_extended(
+    folder: impl AsFd,
+    name: &CStr,
+    wanted: &BTreeMap<Vec<u8>, Vec<u8>>,
+) -> Result<(), Errno> {
     let present = read_extended(&folder, name)?;
     let path = through_handle(folder, name);
     for key in present.keys().filter(|key| !wanted.contains_key(*key)) {

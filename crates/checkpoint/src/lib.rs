@@ -134,3 +134,4 @@ pub use store::{
     Damage, DeleteReport, Entry, EntryKind, GarbageReport, HealReport, NewCheckpoint, RestoreMode,
     RestoreReport, Source, VerifyDepth, VerifyReport,
 };
+pub use workspace::Root;

@@ -70,6 +70,9 @@ impl RuleSource for StoredRules {
     }
 }
 
+/// Says of a folder whether the checkpoint has it, whatever it holds.
+type Wanted<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// What stands in a target, compared with what should.
 struct Comparison {
     /// Whether nothing at all stands there.
@@ -154,13 +157,13 @@ impl Restore<'_> {
     fn compare(&mut self, target: &Path) -> Result<(Root, Comparison)> {
         let root = self.engine.open_workspace(target)?;
         let present = Engine::rules(self.stored.object.options);
-        let mut comparison = self.compare_under(&root, present, &|_| false)?;
+        let mut comparison = self.compare_under(&root, present, None)?;
         if comparison.differences.is_doubtful {
             let rules = StoredRules::read(&mut self.reader, &self.stored)?;
             comparison = if self.stored.object.options.include_ignored {
-                self.compare_under(&root, present, &|path| rules.is_wanted(path))?
+                self.compare_under(&root, present, Some(&|path| rules.is_wanted(path)))?
             } else {
-                self.compare_under(&root, &rules, &|path| rules.is_wanted(path))?
+                self.compare_under(&root, &rules, Some(&|path| rules.is_wanted(path)))?
             };
         }
         if self.mode == RestoreMode::Empty {
@@ -179,7 +182,7 @@ impl Restore<'_> {
         &mut self,
         root: &Root,
         rules: &dyn RuleSource,
-        is_wanted: &dyn Fn(&[u8]) -> bool,
+        wanted: Option<Wanted<'_>>,
     ) -> Result<Comparison> {
         let known = self.engine.stat_cache(root.path());
         let excluded = self.engine.excluded();
@@ -194,7 +197,7 @@ impl Restore<'_> {
             cache_is_stored: true,
         };
         let (stored, reader) = (&self.stored, &mut self.reader);
-        let plan = CapturePlan { walk, is_wanted };
+        let plan = CapturePlan { walk, is_wanted: wanted.unwrap_or(&|_| false) };
         let (captured, (is_empty, differences, blocked)) = capture::capture_with(&plan, |walk, built| {
             let differences = difference::compare(walk, built, stored, reader)?;
             let blocked = blocked_by(walk, &differences);
@@ -202,7 +205,8 @@ impl Restore<'_> {
             Ok((folder.entry_count == 0 && !folder.has_kept, differences, blocked))
         })?;
         let is_equal = differences.list.is_empty() && !differences.is_doubtful;
-        if let Some(cache) = captured.cache.filter(|_| is_equal) {
+        // What was seen with a checkpoint's wishes in mind is not what the next capture will see.
+        if let Some(cache) = captured.cache.filter(|_| is_equal && wanted.is_none()) {
             self.engine.keep_stat_cache(root.path(), cache);
         }
         Ok(Comparison { is_empty, differences, leftovers: captured.findings.leftovers, blocked })
@@ -249,7 +253,7 @@ impl Restore<'_> {
         let mut stage = Stage::new(&root, options, &extras, differences.list.len());
         for path in &leftovers {
             if self.mode == RestoreMode::InPlace || path.as_bytes() != MARKER {
-                stage.remove_tree(path.as_bytes())?;
+                root.remove_tree(path.as_bytes())?;
             }
         }
         if self.mode == RestoreMode::Empty {
@@ -258,7 +262,7 @@ impl Restore<'_> {
         if let Err(error) = stage.prepare(&self.reader, &differences.list) {
             stage.abandon();
             if self.mode == RestoreMode::Empty && leftovers.is_empty() {
-                let _ = stage.remove_tree(MARKER);
+                let _ = root.remove_tree(MARKER);
             }
             return Err(error);
         }

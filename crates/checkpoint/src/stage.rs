@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Mutex, PoisonError};
 
 use evoseal_types::{ChangeKind, Digest, EntryPath};
-use rustix::fs::{FileType, Mode, OFlags, Stat, fchown, fstat, openat};
+use rustix::fs::{FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::difference::Difference;
@@ -20,7 +20,7 @@ use crate::objects::Reader;
 use crate::page::STAGING_PREFIX;
 use crate::settings::CaptureOptions;
 use crate::store::EntryKind;
-use crate::workspace::{FileStat, Root, join, split, stat_in};
+use crate::workspace::{FileStat, Root, is_regular, join, split, stat_in};
 use crate::{Error, Result};
 
 /// Up to this many changes are synced one by one: syncing the whole file system would wait for everything that others have
@@ -111,7 +111,7 @@ impl<'a> Stage<'a> {
 
     /// Takes the mark away, for good.
     pub(crate) fn remove_marker(&self, name: &[u8]) -> Result<()> {
-        self.remove_tree(name)?;
+        self.root.remove_tree(name)?;
         File::from(self.open_folder(b"")?).sync_all().map_err(|source| self.io("sync", b"", source))
     }
 
@@ -229,20 +229,10 @@ pub(crate) fn staging_name(number: u64) -> Vec<u8> {
 
 /// A file that replaces another keeps the owner of the old one, where the system allows it.
 fn keep_owner(file: impl AsFd, folder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    let Some(old) = stat_in(folder, name)?.filter(is_regular) else { return Ok(()) };
-    let new = fstat(&file)?;
-    if (old.st_uid, old.st_gid) == (new.st_uid, new.st_gid) {
-        return Ok(());
+    match stat_in(folder, name)?.filter(is_regular) {
+        Some(old) => crate::workspace::keep_owner(file, &old),
+        None => Ok(()),
     }
-    let (owner, group) = (rustix::fs::Uid::from_raw(old.st_uid), rustix::fs::Gid::from_raw(old.st_gid));
-    match fchown(&file, Some(owner), Some(group)) {
-        Ok(()) | Err(Errno::PERM) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_regular(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
 /// Whether a change takes a folder away to put something else there.

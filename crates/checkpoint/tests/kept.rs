@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, RestoreMode};
+use evoseal_checkpoint::{CheckpointManager, CheckpointSettings, NewCheckpoint, RestoreMode, Source};
 use evoseal_types::{CheckpointId, EntryPath};
 use place::{Place, assert_same, chmod, is_root, picture};
 use rustix::fs::{
@@ -373,4 +373,21 @@ fn a_candidate_that_removes_the_rules_costs_the_ignored_files_nothing() {
     assert_same(&picture(&place.workspace()), &whole, "in place");
     let path = EntryPath::new(Path::new("target/out").as_os_str().as_bytes()).unwrap();
     assert!(manager.read_file_blocking(saved.id, &path).is_err(), "it is not in the checkpoint");
+}
+
+#[test]
+fn what_a_checkpoint_wanted_of_a_folder_is_not_what_the_next_capture_sees() {
+    let place = Place::new();
+    place.write(".gitignore", "*.log\n");
+    place.write("folder/kept.log", "ignored, and all that is there");
+    let manager = place.manager();
+    let before = manager.tree_digest_blocking(&place.workspace()).unwrap();
+    // This one holds the folder by name; a capture under the rules does not.
+    let source = Source::DirectoryWith {
+        directory: place.workspace(),
+        also: [EntryPath::new("folder").unwrap()].into(),
+    };
+    let with = manager.create_blocking(&source, NewCheckpoint::of("v1".parse().unwrap())).unwrap().0;
+    place.roll_back(&manager, with.id);
+    assert_eq!(manager.tree_digest_blocking(&place.workspace()).unwrap(), before);
 }

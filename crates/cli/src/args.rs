@@ -218,6 +218,11 @@ pub(crate) struct RollbackArguments {
     /// Why, for the record.
     #[arg(long, default_value = "manual rollback")]
     pub(crate) reason: String,
+    /// Build the whole version beside the workspace and let the two change places at one instant, whatever `mode` in
+    /// `[safety.rollback]` says: nobody ever sees a tree between two versions. A shell that stands in the workspace must
+    /// enter it anew.
+    #[arg(long, conflicts_with = "drill")]
+    pub(crate) exchange: bool,
     /// List what would change, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

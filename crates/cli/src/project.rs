@@ -13,7 +13,7 @@ use evoseal_pipeline::{
     RunState,
 };
 use evoseal_regression::{RegressionDetector, RegressionSettings};
-use evoseal_rollback::{FunctionVerifier, Rollback, RollbackManager, Verifier};
+use evoseal_rollback::{FunctionVerifier, Rollback, RollbackManager, RollbackMode, Verifier};
 use evoseal_safety::{FileAuditLog, FileEvidenceStore, SafetyIntegration, SafetySwitches, StandardPolicy};
 use evoseal_sandbox::{EditScope, EditSize, EnvironmentPolicy, Guard, LinuxSandbox, ProtectedPaths, Sandbox};
 use evoseal_types::{Clock, SystemClock};
@@ -63,6 +63,12 @@ impl Project {
         settings.include_ignored |= include_ignored;
         settings.keep_mtimes |= mtimes;
         settings.keep_xattrs |= xattrs;
+        self
+    }
+
+    /// The same project, with this way of rolling back instead of that of its settings.
+    pub(crate) fn rolling_back_by(mut self, mode: RollbackMode) -> Self {
+        self.loaded.settings.safety.rollback.mode = mode;
         self
     }
 
@@ -142,6 +148,7 @@ impl Project {
 
     /// Opens the store of checkpoints alone: what needs nothing else does not wait for the rest.
     pub(crate) fn open_checkpoints(&self) -> Result<CheckpointManager> {
+        evoseal_rollback::bring_state_home(&self.root, &self.rollback_directory())?;
         self.create_state_directory()?;
         // Retention is the safety layer's task here: it knows which versions a rollback may need.
         let settings = self.loaded.settings.safety.checkpoints.clone();

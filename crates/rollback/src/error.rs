@@ -38,6 +38,14 @@ pub enum Error {
         /// Why it is refused.
         reason: &'static str,
     },
+    /// The workspace cannot change places with a new tree; it is as it was.
+    #[error("{path:?} cannot be exchanged: {reason}; the mode \"in_place\" does without")]
+    CannotExchange {
+        /// The workspace, or what in it cannot be moved.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A checkpoint operation failed.
     #[error("the checkpoint store failed")]
     Checkpoint(#[from] evoseal_checkpoint::Error),
@@ -104,7 +112,7 @@ impl Error {
             Self::TimedOut { .. } | Self::Interrupted { .. } => ErrorClass::Transient,
             Self::Checkpoint(error) => error.class(),
             Self::Io { source, .. } => ErrorClass::of_io(source),
-            Self::Verifier { .. } => ErrorClass::Environment,
+            Self::Verifier { .. } | Self::CannotExchange { .. } => ErrorClass::Environment,
         }
     }
 }

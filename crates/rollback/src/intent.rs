@@ -3,7 +3,7 @@
 use evoseal_types::{CheckpointId, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, RollbackRequest};
+use crate::{Attempt, RollbackMode, RollbackRequest};
 
 /// Everything that recovery needs to complete a rollback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub(crate) struct Intent {
     pub(crate) from_tree: Digest,
     /// The original, if it was made for this rollback.
     pub(crate) saved: Option<CheckpointId>,
+    /// How the workspace becomes the target.
+    #[serde(default, skip_serializing_if = "RollbackMode::is_in_place")]
+    pub(crate) mode: RollbackMode,
     /// What is tried, in order; never empty, no element twice.
     pub(crate) ladder: Vec<CheckpointId>,
     /// What failed so far. These are the first elements of the ladder; they are not tried again.
@@ -105,6 +108,7 @@ mod tests {
             original: CheckpointId::new(Digest::of(b"v2")),
             from_tree: Digest::of(b"tree"),
             saved: None,
+            mode: RollbackMode::Exchange,
             ladder: vec![id],
             attempts: Vec::new(),
             giving_up: None,

@@ -120,33 +120,39 @@
 //!   ([`Rollback::known_good`]).
 //! - It trusts the store that a checkpoint with the workspace's digest can be restored; it does not read it to make sure.
 //! - It restores what checkpoints hold: ignored files and `.git` stay as they are.
+//! - In the mode [`Exchange`](RollbackMode::Exchange) whoever stands in the workspace, or holds a folder of it open, is in the
+//!   old tree afterwards, which is removed. Extended attributes of changed files come back only where checkpoints keep them.
 
 mod caches;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod deadline;
 mod error;
+mod exchange;
 mod files;
 mod intent;
 mod log;
 mod manager;
 mod protocol;
 mod rollback;
+mod seen;
 mod selector;
 mod settings;
 mod state;
 mod statistics;
+mod swap;
 mod verifier;
 mod vocabulary;
 mod workspace;
 
 pub use error::{Error, Result};
+pub use exchange::bring_state_home;
 pub use manager::{RollbackManager, RollbackManagerBuilder};
 pub use rollback::{
     Attempt, Initiator, Rollback, RollbackRecord, RollbackReport, RollbackRequest, RollbackStatistics,
     Target, TargetSelector, Verifier,
 };
 pub use selector::KnownGoodLadder;
-pub use settings::{HealthCheckSettings, RollbackSettings};
+pub use settings::{HealthCheckSettings, RollbackMode, RollbackSettings};
 pub use state::is_interrupted;
 pub use verifier::{DigestVerifier, FunctionVerifier};

@@ -7,14 +7,15 @@ use async_trait::async_trait;
 use evoseal_checkpoint::{Checkpoint, CheckpointStore, RestoreMode, RestoreReport};
 use evoseal_types::{CheckpointId, Clock, EntryPath};
 
+use crate::exchange::{Exchange, bring_state_home};
 use crate::files::Files;
 use crate::protocol::{Protocol, unwind};
 use crate::state::State;
 use crate::statistics::Counter;
 use crate::workspace::Workspace;
 use crate::{
-    KnownGoodLadder, Result, Rollback, RollbackRecord, RollbackReport, RollbackRequest, RollbackSettings,
-    RollbackStatistics, Target, TargetSelector, Verifier,
+    KnownGoodLadder, Result, Rollback, RollbackMode, RollbackRecord, RollbackReport, RollbackRequest,
+    RollbackSettings, RollbackStatistics, Target, TargetSelector, Verifier,
 };
 
 /// Rolls one workspace back through a [`CheckpointStore`], with its intent, history and known-good versions in a
@@ -31,6 +32,7 @@ use crate::{
 ///   one goes on from the workspace as it stands, which it saves first.
 /// - *Recovery.* `recover` saves what it finds before it changes anything, as `before-recovery-<sequence>`, unless a
 ///   checkpoint holds it: a person may have worked in the workspace since the crash.
+/// - *Exchange.* In this mode whoever keeps the store inside the workspace calls [`bring_state_home`] before opening it.
 ///
 /// The example at the top of this crate shows one at work.
 #[derive(Debug)]
@@ -69,6 +71,19 @@ impl RollbackManager {
             selector: Arc::new(KnownGoodLadder),
             verifier: None,
             files: Files::default(),
+        }
+    }
+
+    /// Refuses a workspace that cannot be rolled back in the mode of the settings, as far as that can be told without
+    /// writing: a run had better know it before it begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CannotExchange`](crate::Error::CannotExchange) says what stands in the way.
+    pub async fn check_mode(&self) -> Result<()> {
+        match self.protocol.settings.mode {
+            RollbackMode::InPlace => Ok(()),
+            RollbackMode::Exchange => self.protocol.exchange(Exchange::check).await,
         }
     }
 
@@ -138,6 +153,7 @@ impl RollbackManagerBuilder {
         self.settings.check()?;
         self.workspace.kept_apart.push(self.state_directory.clone());
         self.workspace.check()?;
+        bring_state_home(&self.workspace.path, &self.state_directory)?;
         let state = State::open(&self.state_directory, self.files.clone())?;
         self.workspace.kept_apart.push(state.folder().to_owned());
         let protocol = Protocol {
@@ -164,6 +180,7 @@ impl Rollback for RollbackManager {
     async fn preview(&self, target: &Target) -> Result<(Checkpoint, RestoreReport)> {
         let protocol = &self.protocol;
         protocol.check_workspace()?;
+        self.check_mode().await?;
         let (_, ladder) = protocol.ladder(target).await?;
         let checkpoint = protocol.store.load(ladder[0]).await?;
         let workspace = &protocol.workspace.path;

@@ -10,13 +10,14 @@ use evoseal_checkpoint::{
 use evoseal_types::{Change, ChangeKind, CheckpointId, Clock, Digest, EntryPath, ErrorClass, VersionId};
 
 use crate::deadline::Deadline;
+use crate::exchange::Exchange;
 use crate::files::Files;
 use crate::intent::{GivingUp, Intent};
 use crate::state::{Lock, State};
 use crate::workspace::Workspace;
 use crate::{
-    Attempt, DigestVerifier, Error, Initiator, Result, RollbackRecord, RollbackReport, RollbackRequest,
-    RollbackSettings, Target, TargetSelector, Verifier,
+    Attempt, DigestVerifier, Error, Initiator, Result, RollbackMode, RollbackRecord, RollbackReport,
+    RollbackRequest, RollbackSettings, Target, TargetSelector, Verifier,
 };
 
 /// Everything that a rollback needs; shared with the task that carries one out.
@@ -124,8 +125,12 @@ impl Protocol {
         let lock = self.lock(deadline).await?;
         self.check_workspace()?;
         self.settle_first(deadline).await?;
+        self.clear_strangers().await?;
         let (checkpoints, ladder) = deadline.within(self.ladder(&request.target)).await?;
         self.workspace.make_if_missing(&self.files)?;
+        if self.settings.mode == RollbackMode::Exchange {
+            self.exchange(Exchange::check).await?;
+        }
         let end = self.state(State::history_end).await?;
         let note = format!("the workspace as it was before a rollback: {}", request.reason);
         let held = self
@@ -145,6 +150,7 @@ impl Protocol {
             original: held.checkpoint,
             from_tree: held.tree,
             saved: held.is_new.then_some(held.checkpoint),
+            mode: self.settings.mode,
             ladder,
             attempts: Vec::new(),
             giving_up: None,
@@ -266,11 +272,14 @@ impl Protocol {
         let key = intent.clone();
         if self.state(move |state| state.is_recorded(&key)).await? {
             // It was complete but for this.
+            self.clear_beside(&intent).await?;
             self.state(State::clear_intent).await?;
             return Ok(None);
         }
         self.check_workspace()?;
         self.workspace.make_if_missing(&self.files)?;
+        // What is lent must be at home before anything is captured.
+        self.clear_beside(&intent).await?;
         // Somebody may have worked here since. A tree that is merely half restored is saved as well: nothing tells the
         // two apart.
         let checkpoints = deadline.within(self.store.list()).await?;
@@ -289,23 +298,36 @@ impl Protocol {
         initiator: &Initiator,
         deadline: &Deadline,
     ) -> Result<RollbackReport> {
-        if let ControlFlow::Break(restored) = self.climb(&mut intent, deadline).await? {
-            let report = self.report(&intent, restored).await;
-            self.end(&intent, initiator, Ok(report.clone()), deadline).await?;
-            return Ok(report);
-        }
+        let impossible = match self.climb(&mut intent, deadline).await? {
+            ControlFlow::Break(restored) => {
+                let report = self.report(&intent, restored).await;
+                self.end(&intent, initiator, Ok(report.clone()), deadline).await?;
+                return Ok(report);
+            }
+            ControlFlow::Continue(impossible) => impossible,
+        };
+        self.clear_beside(&intent).await?;
         self.put_back(&intent).await?;
-        let error = match intent.giving_up {
-            Some(GivingUp::TimedOut) => deadline.error(&intent.attempts),
-            Some(GivingUp::Exhausted) | None => Error::Exhausted { attempts: intent.attempts.clone() },
+        let error = match (impossible, intent.giving_up) {
+            (Some(impossible), _) => impossible,
+            (None, Some(GivingUp::TimedOut)) => deadline.error(&intent.attempts),
+            (None, Some(GivingUp::Exhausted) | None) => {
+                Error::Exhausted { attempts: intent.attempts.clone() }
+            }
         };
         self.end(&intent, initiator, Err(describe(&error)), deadline).await?;
         Err(error)
     }
 
     /// Tries one target after the other. Progress is on record before the next step, so that a recovery neither tries
-    /// a failed target again nor climbs on where the workspace was being put back.
-    async fn climb(&self, intent: &mut Intent, deadline: &Deadline) -> Result<ControlFlow<Restored>> {
+    /// a failed target again nor climbs on where the workspace was being put back. Without a target that worked it gives
+    /// what made it useless to try another, if it was that.
+    async fn climb(
+        &self,
+        intent: &mut Intent,
+        deadline: &Deadline,
+    ) -> Result<ControlFlow<Restored, Option<Error>>> {
+        let mut impossible = None;
         while intent.giving_up.is_none() {
             let Some(target) = intent.next_target() else {
                 intent.giving_up = Some(GivingUp::Exhausted);
@@ -317,7 +339,17 @@ impl Protocol {
                 self.keep(intent).await?;
                 break;
             }
-            match self.attempt(intent, target, deadline).await? {
+            let attempted = match self.attempt(intent, target, deadline).await {
+                // No other version would fare better.
+                Err(error @ Error::CannotExchange { .. }) => {
+                    intent.giving_up = Some(GivingUp::Exhausted);
+                    let reason = describe(&error);
+                    impossible = Some(error);
+                    Err(reason)
+                }
+                attempted => attempted?,
+            };
+            match attempted {
                 Ok(restored) => return Ok(ControlFlow::Break(restored)),
                 Err(error) => {
                     intent.attempts.push(Attempt { checkpoint: target, error: Some(error) });
@@ -325,7 +357,7 @@ impl Protocol {
                 }
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(ControlFlow::Continue(impossible))
     }
 
     /// Tries one target; the inner error is why it failed, the outer one ends the whole rollback.
@@ -352,12 +384,12 @@ impl Protocol {
                 Err(error) => return Ok(Err(describe(&error))),
             }
         }
-        match self.restore(target, deadline).await {
+        match self.restore(intent, target, deadline).await {
             // The runtime is going down. The next start finds the intent.
             Err(Error::Checkpoint(evoseal_checkpoint::Error::Interrupted { action })) => {
                 Err(Error::Interrupted { action })
             }
-            Err(error @ Error::Interrupted { .. }) => Err(error),
+            Err(error @ (Error::Interrupted { .. } | Error::CannotExchange { .. })) => Err(error),
             Err(error) => Ok(Err(describe(&error))),
             Ok(outcome) => Ok(outcome),
         }
@@ -365,28 +397,55 @@ impl Protocol {
 
     /// Restores one target and looks at the result. The restore itself has no time limit: dropped half-way it could go
     /// on in the background, beside whatever is done next.
-    async fn restore(&self, target: CheckpointId, deadline: &Deadline) -> Result<Result<Restored, String>> {
-        let workspace = &self.workspace.path;
+    async fn restore(
+        &self,
+        intent: &Intent,
+        target: CheckpointId,
+        deadline: &Deadline,
+    ) -> Result<Result<Restored, String>> {
         let checkpoint = deadline.within(self.store.load(target)).await?;
-        let done = self.store.restore(target, workspace, RestoreMode::InPlace).await?;
-        let caches = self.clear_caches(target).await?;
+        let changes = match intent.mode {
+            RollbackMode::InPlace => {
+                self.store.restore(target, &self.workspace.path, RestoreMode::InPlace).await?.changes
+            }
+            RollbackMode::Exchange => match self.swap_in(intent, &checkpoint).await? {
+                Ok(changes) => changes,
+                Err(reason) => return Ok(Err(reason)),
+            },
+        };
+        let looked = self.look_at(&checkpoint, deadline).await;
+        let is_good = matches!(looked, Ok(Ok(_)) | Err(Error::Interrupted { .. }));
+        if intent.mode == RollbackMode::Exchange && !is_good {
+            self.swap_back(target).await?;
+        }
+        Ok(looked?.map(|caches| (checkpoint, changes, caches)))
+    }
+
+    /// Clears the caches of a restored workspace, and says whether it is fit for use.
+    async fn look_at(
+        &self,
+        checkpoint: &Checkpoint,
+        deadline: &Deadline,
+    ) -> Result<Result<Vec<EntryPath>, String>> {
+        let workspace = &self.workspace.path;
+        let caches = self.clear_caches(checkpoint.id).await?;
         let digest = DigestVerifier::new(Arc::clone(&self.store));
-        if let Err(reason) = digest.verify(workspace, &checkpoint).await? {
+        if let Err(reason) = digest.verify(workspace, checkpoint).await? {
             return Ok(Err(reason));
         }
         if let Some(verifier) = &self.verifier {
-            match deadline.within(verifier.verify(workspace, &checkpoint)).await {
+            match deadline.within(verifier.verify(workspace, checkpoint)).await {
                 Err(Error::TimedOut { .. }) => {
                     return Ok(Err("the health check did not finish in time".to_owned()));
                 }
                 Ok(Err(reason)) => return Ok(Err(reason)),
                 answer => drop(answer?),
             }
-            if let Err(reason) = digest.verify(workspace, &checkpoint).await? {
+            if let Err(reason) = digest.verify(workspace, checkpoint).await? {
                 return Ok(Err(format!("the health check changed the workspace: {reason}")));
             }
         }
-        Ok(Ok((checkpoint, done.changes, caches)))
+        Ok(Ok(caches))
     }
 
     /// Removes from the caches what the restored version does not hold.
@@ -429,6 +488,7 @@ impl Protocol {
             tree: checkpoint.tree,
             attempts,
             caches,
+            mode: intent.mode,
         }
     }
 
@@ -457,8 +517,11 @@ impl Protocol {
             duration: deadline.elapsed(),
         };
         self.append(Some(intent.key()), record).await?;
-        // The record has ended the rollback. An intent that stays is recognised by it, and cleared at the next start.
-        let _ = self.state(State::clear_intent).await;
+        // The record has ended the rollback. An intent that stays is recognised by it, and cleared at the next start,
+        // with what may still stand beside the workspace.
+        if self.clear_beside(intent).await.is_ok() {
+            let _ = self.state(State::clear_intent).await;
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use evoseal_checkpoint::{Checkpoint, RestoreReport};
 use evoseal_types::{Change, CheckpointId, Digest, EntryPath, Objective, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Result, RollbackMode};
 
 /// A wish to go back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,9 @@ pub struct RollbackReport {
     /// The caches from which something was removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub caches: Vec<EntryPath>,
+    /// How the workspace became that version.
+    #[serde(default)]
+    pub mode: RollbackMode,
 }
 
 impl RollbackReport {

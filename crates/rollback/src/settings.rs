@@ -29,6 +29,8 @@ pub struct RollbackSettings {
     /// cut off: the time is checked before each attempt, and limits every other wait.
     #[serde(with = "seconds")]
     pub rollback_timeout: Duration,
+    /// How the workspace becomes the version. Default `in_place`; see [`RollbackMode`].
+    pub mode: RollbackMode,
     /// A command that says with its exit code whether a restored workspace is fit for use. Default: none; the digest is
     /// checked in any case. The program `evoseal` runs it in its sandbox; a program of one's own hands in a
     /// [`Verifier`](crate::Verifier) instead.
@@ -39,6 +41,39 @@ pub struct RollbackSettings {
     /// must not survive it. Default: none. `.evoseal` and `.git` are refused; no symlink is followed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub caches: Vec<String>,
+}
+
+/// How a workspace becomes another version.
+///
+/// ```
+/// use evoseal_rollback::{RollbackMode, RollbackSettings};
+/// let settings: RollbackSettings = serde_json::from_str(r#"{ "mode": "exchange" }"#)?;
+/// assert_eq!(settings.mode, RollbackMode::Exchange);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RollbackMode {
+    /// What differs is rewritten, one file after the other. The cost grows with what differs. Between a crash and the next
+    /// start the tree may be between two versions; the next start ends that.
+    #[default]
+    InPlace,
+    /// The whole version is built beside the workspace, and the two change places at one instant: whoever looks sees the
+    /// old version or the new one, also after a crash. The cost grows with the size of the tree. Unchanged files stay the
+    /// same files; the folder of the workspace is a new one, so that a shell or an editor that stands in it must enter it
+    /// anew. Needs Linux, a file system that knows `RENAME_EXCHANGE`, and the right to make a folder beside the workspace.
+    ///
+    /// While the two change places, and after a crash just then until the next start, symlinks stand in for what no version
+    /// holds (ignored files, `.git`): its paths lead to the same files as ever, which are then in the folder
+    /// `.<workspace>.evoseal-exchange` beside the workspace.
+    Exchange,
+}
+
+impl RollbackMode {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub(crate) fn is_in_place(&self) -> bool {
+        *self == Self::InPlace
+    }
 }
 
 /// A command that looks at a restored workspace.
@@ -67,6 +102,7 @@ impl Default for RollbackSettings {
             enable_rollback_failure_recovery: true,
             max_rollback_attempts: 3,
             rollback_timeout: Duration::from_secs(30),
+            mode: RollbackMode::InPlace,
             health_check: None,
             caches: Vec::new(),
         }
@@ -126,8 +162,7 @@ mod tests {
     #[test]
     fn defaults_are_the_published_ones_and_read_back() {
         let json = serde_json::to_string(&RollbackSettings::default()).unwrap();
-        let expected =
-            r#"{"enable_rollback_failure_recovery":true,"max_rollback_attempts":3,"rollback_timeout":30}"#;
+        let expected = r#"{"enable_rollback_failure_recovery":true,"max_rollback_attempts":3,"rollback_timeout":30,"mode":"in_place"}"#;
         assert_eq!(json, expected);
         assert_eq!(serde_json::from_str::<RollbackSettings>(&json).unwrap(), RollbackSettings::default());
     }

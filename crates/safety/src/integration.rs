@@ -10,7 +10,7 @@ use evoseal_checkpoint::{
 };
 use evoseal_metrics::MetricStore;
 use evoseal_regression::{Detector, FurtherSamples, Measurements};
-use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackReport, RollbackRequest, Target};
+use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackMode, RollbackReport, RollbackRequest, Target};
 use evoseal_types::{CheckpointId, Clock, ErrorClass, MetricName, TestStatus, VersionId};
 use tokio::sync::MutexGuard;
 
@@ -376,6 +376,7 @@ pub(crate) async fn already_there(
         tree: plan.tree,
         attempts: vec![Attempt { checkpoint: restored, error: None }],
         caches: Vec::new(),
+        mode: RollbackMode::default(),
     })
 }
 

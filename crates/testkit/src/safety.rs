@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use evoseal_checkpoint::{Checkpoint, CheckpointStore, CheckpointStoreExt, RestoreMode, RestoreReport};
 use evoseal_rollback::{
-    Attempt, Error, Initiator, Result, Rollback, RollbackRecord, RollbackReport, RollbackRequest,
-    RollbackStatistics, Target,
+    Attempt, Error, Initiator, Result, Rollback, RollbackMode, RollbackRecord, RollbackReport,
+    RollbackRequest, RollbackStatistics, Target,
 };
 use evoseal_safety::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog};
 use evoseal_types::{CheckpointId, ManualClock, Timestamp};
@@ -83,6 +83,7 @@ impl CopyRollback {
                         tree,
                         attempts: attempts.clone(),
                         caches: Vec::new(),
+                        mode: RollbackMode::default(),
                     });
                     return (attempts, report.map_err(Error::from));
                 }

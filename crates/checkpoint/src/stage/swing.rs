@@ -8,9 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::PoisonError;
 
 use evoseal_types::{Digest, EntryPath};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, RenameFlags, fchmod, fstat, renameat, renameat_with, unlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, fchmod, fstat, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 use super::{Stage, Staged, all_at_once};
@@ -18,7 +16,7 @@ use crate::Result;
 use crate::difference::Difference;
 use crate::page::DIRECTORY_MODE_MASK;
 use crate::store::EntryKind;
-use crate::workspace::{FileStat, join, split, stat_in};
+use crate::workspace::{FileStat, split, stat_in};
 
 impl Stage<'_> {
     /// Swings every name to what was written aside, then removes what must go, then sets the rights of folders.
@@ -105,12 +103,12 @@ impl Stage<'_> {
         }
         renameat_with(&folder, from, &folder, to, RenameFlags::EXCHANGE)
             .map_err(|error| self.root.error("replace", staged.path.as_bytes(), error))?;
-        self.remove_tree(&staged.aside)
+        self.root.remove_tree(&staged.aside)
     }
 
     /// A rename to another name of the same file does nothing at all: the name aside is still there.
     pub(super) fn drop_aside(&self, staged: &Staged) -> Result<()> {
-        if self.extras.links().is_empty() { Ok(()) } else { self.remove_tree(&staged.aside) }
+        if self.extras.links().is_empty() { Ok(()) } else { self.root.remove_tree(&staged.aside) }
     }
 
     pub(super) fn remove(&self, path: &EntryPath) -> Result<()> {
@@ -204,7 +202,7 @@ impl Stage<'_> {
     /// Removes what is still aside after an error. The first error is the one to report, so this one is not.
     pub(crate) fn abandon(&mut self) {
         for staged in std::mem::take(&mut self.staged) {
-            let _ = self.remove_tree(&staged.aside);
+            let _ = self.root.remove_tree(&staged.aside);
         }
         for (path, mode) in std::mem::take(&mut *self.unlocked.lock().unwrap_or_else(PoisonError::into_inner))
         {
@@ -212,45 +210,5 @@ impl Stage<'_> {
                 let _ = fchmod(&folder, Mode::from(mode));
             }
         }
-    }
-
-    /// Removes a file, or a folder with everything in it. Symlinks are removed, never followed.
-    pub(crate) fn remove_tree(&self, path: &[u8]) -> Result<()> {
-        // Folders are emptied when they are met for the first time and removed when they are met for the second.
-        let mut pending = vec![(path.to_vec(), false)];
-        while let Some((path, is_emptied)) = pending.pop() {
-            let (above, name) = split(&path);
-            let fail = |error| self.root.error("remove", &path, error);
-            let folder = match self.root.directory(above) {
-                Ok(folder) => folder,
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                Err(error) => return Err(fail(error)),
-            };
-            let flags = if is_emptied { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            match unlinkat(&folder, OsStr::from_bytes(name), flags) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR | Errno::PERM) if !is_emptied => {
-                    pending.push((path.clone(), true));
-                    pending.extend(self.children(&path)?.into_iter().map(|child| (child, false)));
-                }
-                Err(error) => return Err(fail(error)),
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn children(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let fail = |error| self.root.error("list", path, error);
-        let folder = self.open_folder(path)?;
-        self.unlock(&folder, path)?;
-        let mut found = Vec::new();
-        for entry in Dir::read_from(folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                found.push(join(path, name));
-            }
-        }
-        Ok(found)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use evoseal_checkpoint::{Checkpoint, CheckpointStore, CheckpointStoreExt};
-use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
+use evoseal_rollback::{Initiator, Rollback, RollbackMode, RollbackRequest, Target};
 use evoseal_types::{Change, ChangeKind, CheckpointId, EntryPath};
 
 use crate::args::RollbackArguments;
@@ -13,6 +13,8 @@ use crate::ownership::Ownership;
 use crate::project::{Project, Stores};
 
 pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output: Output) -> Result<Exit> {
+    let exchanging = arguments.exchange.then(|| project.clone().rolling_back_by(RollbackMode::Exchange));
+    let project = exchanging.as_ref().unwrap_or(project);
     let stores = project.stores().await?;
     if let Some(count) = arguments.drill {
         return super::drill::run(count, project, &stores, output).await;
@@ -23,9 +25,15 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
         let caches = stores.rollback.present_caches()?;
         let mut value = serde_json::to_value(&plan).unwrap_or_default();
         value["caches"] = serde_json::to_value(&caches).unwrap_or_default();
+        let mode = project.loaded.settings.safety.rollback.mode;
+        value["mode"] = serde_json::to_value(mode).unwrap_or_default();
         output.data(&value, || {
-            let head =
-                format!("would return {} to {}", project.root.display(), checkpoint.details.version_id);
+            let how = match mode {
+                RollbackMode::InPlace => "in place",
+                RollbackMode::Exchange => "by exchange of the whole tree",
+            };
+            let version = &checkpoint.details.version_id;
+            let head = format!("would return {} to {version}, {how}", project.root.display());
             format!("{head}\n{}{}", changes(&plan.changes), cache_lines(&caches))
         });
         return Ok(Exit::Done);

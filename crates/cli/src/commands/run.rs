@@ -29,6 +29,10 @@ pub(crate) async fn run(arguments: &RunArguments, project: &Project, output: Out
     }
     let ownership = Ownership::take(project, output)?;
     let stores = project.stores().await?;
+    // Better now than when a bad candidate has to go.
+    if options.enable_auto_rollback {
+        stores.rollback.check_mode().await?;
+    }
     let report = execute(project, &stores, &ownership, options, output).await?;
     let state = project.run_state()?;
     if state.incumbent.is_none() {
