@@ -5,14 +5,14 @@
 mod common;
 
 use common::case::survive;
-use common::{Scene, to, to_id};
-use evoseal_rollback::{Rollback, RollbackManager, RollbackSettings, Target};
+use common::{Scene, in_each_mode, to, to_id};
+use evoseal_rollback::{Rollback, RollbackManager, RollbackMode, RollbackSettings, Target};
 use evoseal_testkit::{Fault, Tree};
 use evoseal_types::{CheckpointId, EntryPath};
 
 /// `v1` holds a file in the cache `built`, which is ignored; the candidate `v2` has poisoned the cache.
-async fn poisoned() -> (Scene, Vec<CheckpointId>) {
-    let scene = Scene::new();
+async fn poisoned(mode: RollbackMode) -> (Scene, Vec<CheckpointId>) {
+    let scene = Scene { mode, ..Scene::new() };
     scene.write(".gitignore", "built\n");
     let mut ids = Vec::new();
     for name in ["v1", "v2"] {
@@ -28,7 +28,7 @@ async fn poisoned() -> (Scene, Vec<CheckpointId>) {
 fn manager(scene: &Scene) -> RollbackManager {
     let caches = vec!["built/".to_owned(), "missing".to_owned()];
     let faults = scene.faults.clone();
-    let settings = RollbackSettings { caches, ..RollbackSettings::default() };
+    let settings = RollbackSettings { caches, ..scene.settings() };
     scene.builder().settings(settings).before_file_operation(move |name| faults.step(name)).build().unwrap()
 }
 
@@ -36,9 +36,8 @@ fn built() -> Vec<EntryPath> {
     vec![EntryPath::new("built").unwrap()]
 }
 
-#[tokio::test]
-async fn a_poisoned_cache_goes_and_the_report_names_it() {
-    let (scene, ids) = poisoned().await;
+async fn a_poisoned_cache_goes_and_the_report_names_it(mode: RollbackMode) {
+    let (scene, ids) = poisoned(mode).await;
     let manager = manager(&scene);
     assert_eq!(manager.present_caches().unwrap(), built());
     let report = manager.roll_back(to_id(ids[0])).await.unwrap();
@@ -50,9 +49,8 @@ async fn a_poisoned_cache_goes_and_the_report_names_it() {
     assert!(manager.roll_back(to_id(ids[1])).await.unwrap().caches.is_empty(), "nothing was left in it");
 }
 
-#[tokio::test]
-async fn nothing_of_a_cache_is_saved_or_brought_back_by_an_undo() {
-    let (scene, ids) = poisoned().await;
+async fn nothing_of_a_cache_is_saved_or_brought_back_by_an_undo(mode: RollbackMode) {
+    let (scene, ids) = poisoned(mode).await;
     let saved = manager(&scene).roll_back(to_id(ids[0])).await.unwrap().saved.unwrap();
     let holds_cache = |tree: Tree| tree.0.keys().any(|path| path.to_string().starts_with("built/"));
     assert!(!holds_cache(scene.store.tree(saved).unwrap()));
@@ -60,9 +58,8 @@ async fn nothing_of_a_cache_is_saved_or_brought_back_by_an_undo() {
     assert!(!holds_cache(scene.tree()) && scene.tree().0.len() == 3, "{:?}", scene.tree());
 }
 
-#[tokio::test]
-async fn what_a_version_holds_in_a_cache_is_restored_and_what_it_lacks_goes() {
-    let scene = Scene::new();
+async fn what_a_version_holds_in_a_cache_is_restored_and_what_it_lacks_goes(mode: RollbackMode) {
+    let scene = Scene { mode, ..Scene::new() };
     scene.write("built/seed", "of v1");
     let v1 = scene.checkpoint("v1", None).await;
     scene.write("code", "v2");
@@ -72,27 +69,24 @@ async fn what_a_version_holds_in_a_cache_is_restored_and_what_it_lacks_goes() {
     assert_eq!(scene.tree(), scene.store.tree(v1.id).unwrap());
 }
 
-#[tokio::test]
-async fn a_preview_leaves_caches_alone() {
-    let (scene, ids) = poisoned().await;
+async fn a_preview_leaves_caches_alone(mode: RollbackMode) {
+    let (scene, ids) = poisoned(mode).await;
     let before = scene.tree();
     manager(&scene).preview(&Target::Checkpoint(ids[0])).await.unwrap();
     assert_eq!(scene.tree(), before);
 }
 
-#[tokio::test]
-async fn without_the_setting_an_ignored_cache_stays() {
-    let (scene, ids) = poisoned().await;
+async fn without_the_setting_an_ignored_cache_stays(mode: RollbackMode) {
+    let (scene, ids) = poisoned(mode).await;
     let report = scene.manager().roll_back(to_id(ids[0])).await.unwrap();
     let file = std::fs::read_to_string(scene.workspace().join("built/lib.o")).unwrap();
     assert_eq!((report.caches, file.as_str()), (Vec::new(), "poison"));
 }
 
-#[tokio::test]
-async fn killed_at_any_step_a_completed_rollback_leaves_no_poison() {
+async fn killed_at_any_step_a_completed_rollback_leaves_no_poison(mode: RollbackMode) {
     let mut completed = 0;
     for at in 0.. {
-        let (scene, ids) = poisoned().await;
+        let (scene, ids) = poisoned(mode).await;
         let rollback = manager(&scene);
         scene.faults.arm(at, Fault::Crash);
         let id = ids[0];
@@ -108,4 +102,13 @@ async fn killed_at_any_step_a_completed_rollback_leaves_no_poison() {
         }
     }
     assert!(completed > 5, "only {completed} rollbacks were completed");
+}
+
+in_each_mode! {
+    a_poisoned_cache_goes_and_the_report_names_it
+    nothing_of_a_cache_is_saved_or_brought_back_by_an_undo
+    what_a_version_holds_in_a_cache_is_restored_and_what_it_lacks_goes
+    a_preview_leaves_caches_alone
+    without_the_setting_an_ignored_cache_stays
+    killed_at_any_step_a_completed_rollback_leaves_no_poison
 }

@@ -9,14 +9,14 @@ use async_trait::async_trait;
 use evoseal_checkpoint::{CheckpointManager, CheckpointStore, NewCheckpoint, Source};
 use evoseal_rollback::conformance::{Place, RollbackFixture, VerifierFixture, VerifierSubject};
 use evoseal_rollback::{
-    DigestVerifier, FunctionVerifier, Rollback, RollbackManager, RollbackSettings, Verifier,
+    DigestVerifier, FunctionVerifier, Rollback, RollbackManager, RollbackMode, RollbackSettings, Verifier,
 };
 use evoseal_testkit::FakeCheckpointStore;
 use evoseal_types::ManualClock;
 
-/// The manager, over a store that this makes.
+/// The manager in one of its modes, over a store that the function makes.
 #[derive(Debug)]
-struct Manager(fn(&Path) -> Arc<dyn CheckpointStore>);
+struct Manager(fn(&Path) -> Arc<dyn CheckpointStore>, RollbackMode);
 
 impl RollbackFixture for Manager {
     fn store(&self, directory: &Path) -> Arc<dyn CheckpointStore> {
@@ -29,6 +29,7 @@ impl RollbackFixture for Manager {
         let settings = RollbackSettings {
             max_rollback_attempts: place.attempts_max,
             rollback_timeout: place.time_max,
+            mode: self.1,
             ..RollbackSettings::default()
         };
         let builder = RollbackManager::builder(store, &place.workspace, &place.state, clock);
@@ -49,14 +50,24 @@ fn real(directory: &Path) -> Arc<dyn CheckpointStore> {
     Arc::new(CheckpointManager::builder().directory(directory).open_or_create().unwrap())
 }
 
-mod manager {
-    use super::{Manager, fake};
-    evoseal_rollback::rollback_conformance!(Manager(fake));
+mod in_place {
+    use super::{Manager, RollbackMode, fake};
+    evoseal_rollback::rollback_conformance!(Manager(fake, RollbackMode::InPlace));
 }
 
-mod manager_with_a_real_store {
-    use super::{Manager, real};
-    evoseal_rollback::rollback_conformance!(Manager(real));
+mod in_place_with_a_real_store {
+    use super::{Manager, RollbackMode, real};
+    evoseal_rollback::rollback_conformance!(Manager(real, RollbackMode::InPlace));
+}
+
+mod exchange {
+    use super::{Manager, RollbackMode, fake};
+    evoseal_rollback::rollback_conformance!(Manager(fake, RollbackMode::Exchange));
+}
+
+mod exchange_with_a_real_store {
+    use super::{Manager, RollbackMode, real};
+    evoseal_rollback::rollback_conformance!(Manager(real, RollbackMode::Exchange));
 }
 
 mod ladder {

@@ -7,19 +7,23 @@ mod common;
 use std::io::{self, ErrorKind};
 
 use common::case::{Case, steps};
-use common::to_id;
-use evoseal_rollback::{Error, Initiator, Rollback};
+use common::{in_each_mode, to_id};
+use evoseal_rollback::{Error, Initiator, Rollback, RollbackMode};
 use evoseal_testkit::Fault;
 use evoseal_types::{ErrorClass, is_storage_full};
 
-/// A rollback to `v2` that was killed while the workspace was half-way there.
-async fn killed_half_way() -> Case {
-    let restore = steps(&[]).await.iter().rposition(|step| step == "restore").unwrap();
-    let case = Case::new(&[]).await;
+/// A rollback to `v2` that was killed while the workspace was half-way there, or the version beside it.
+async fn killed_half_way(mode: RollbackMode, restore: usize) -> Case {
+    let case = Case::new(mode, &[]).await;
     assert!(case.attempt(restore + 2, Fault::Crash).await.is_none());
     case.scene.faults.disarm();
     assert!(case.has_intent());
     case
+}
+
+/// The step at which the restore begins.
+async fn restore_step(mode: RollbackMode) -> usize {
+    steps(mode, &[]).await.iter().rposition(|step| step == "restore").unwrap()
 }
 
 /// The error says what the environment refused, in its kind and in its class.
@@ -49,11 +53,11 @@ async fn assert_completes(case: &Case, context: &str) {
     assert_eq!(case.manager().recover().await.unwrap(), None, "{context}");
 }
 
-#[tokio::test]
-async fn a_recovery_that_nothing_can_be_written_in_errs_and_is_completed_later() {
+async fn a_recovery_that_nothing_can_be_written_in_errs_and_is_completed_later(mode: RollbackMode) {
+    let restore = restore_step(mode).await;
     for kind in [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem] {
         for at in 0.. {
-            let case = killed_half_way().await;
+            let case = killed_half_way(mode, restore).await;
             case.scene.faults.fail_with(kind);
             let answer = case.recover(at, Fault::Forever).await.unwrap();
             let names = case.scene.faults.steps();
@@ -75,9 +79,8 @@ async fn a_recovery_that_nothing_can_be_written_in_errs_and_is_completed_later()
     }
 }
 
-#[tokio::test]
-async fn a_recovery_that_cannot_save_what_it_finds_touches_nothing() {
-    let case = killed_half_way().await;
+async fn a_recovery_that_cannot_save_what_it_finds_touches_nothing(mode: RollbackMode) {
+    let case = killed_half_way(mode, restore_step(mode).await).await;
     case.scene.write("code", "written after the crash");
     let found = case.scene.tree();
     case.scene.faults.fail_with(ErrorKind::StorageFull);
@@ -93,9 +96,8 @@ async fn a_recovery_that_cannot_save_what_it_finds_touches_nothing() {
     assert!(is_held, "what was written after the crash is lost");
 }
 
-#[tokio::test]
-async fn a_rollback_that_cannot_save_what_it_would_overwrite_is_refused_and_on_record() {
-    let case = Case::new(&[]).await;
+async fn a_rollback_that_cannot_save_what_it_would_overwrite_is_refused_and_on_record(mode: RollbackMode) {
+    let case = Case::new(mode, &[]).await;
     case.scene.faults.fail_with(ErrorKind::StorageFull);
     case.scene.faults.refuse(|name| name == "create");
     let error = case.scene.manager().roll_back(to_id(case.ids[1])).await.unwrap_err();
@@ -107,4 +109,10 @@ async fn a_rollback_that_cannot_save_what_it_would_overwrite_is_refused_and_on_r
     case.scene.manager().roll_back(to_id(case.ids[1])).await.unwrap();
     assert_eq!(case.scene.tree(), case.tree_of(1));
     case.assert_nothing_is_lost(0).await;
+}
+
+in_each_mode! {
+    a_recovery_that_nothing_can_be_written_in_errs_and_is_completed_later
+    a_recovery_that_cannot_save_what_it_finds_touches_nothing
+    a_rollback_that_cannot_save_what_it_would_overwrite_is_refused_and_on_record
 }

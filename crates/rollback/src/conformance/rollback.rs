@@ -94,24 +94,22 @@ pub async fn a_damaged_target_falls_back_and_says_so<F: RollbackFixture>(fixture
 
 /// At most three targets are tried, each once, and the error lists them.
 pub async fn no_target_is_tried_twice_and_at_most_three_are<F: RollbackFixture>(fixture: &F) {
-    let bench = Bench::new(fixture).await;
+    let mut bench = Bench::new(fixture).await;
     bench.write("v4");
-    let newest = bench.checkpoint("v4").await.id;
-    let rollback = bench.open();
-    rollback.mark_known_good(newest).await.expect("a version can be marked as known-good");
+    bench.accept("v4").await;
     bench.write("edited");
-    for id in bench.ids.iter().chain([&newest]) {
+    for id in &bench.ids {
         bench.watched.damage(*id);
     }
-    let error =
-        rollback.roll_back(request(Target::LastKnownGood)).await.expect_err("every target is damaged");
+    let error = bench.roll_back(Target::LastKnownGood).await.expect_err("every target is damaged");
     let Error::Exhausted { attempts } = &error else { panic!("the error is {error}") };
-    let expected = [newest, bench.ids[2], bench.ids[1]];
+    let expected = [bench.ids[3], bench.ids[2], bench.ids[1]];
     let listed: Vec<CheckpointId> = attempts.iter().map(|attempt| attempt.checkpoint).collect();
     assert_eq!(listed, expected, "the targets in the error");
-    let targets = |id: &CheckpointId| bench.ids.contains(id) || *id == newest;
-    let tried: Vec<CheckpointId> = bench.watched.restored().into_iter().filter(targets).collect();
-    assert_eq!(tried, expected, "the restores that were begun");
+    // Where damage is found by reading alone no restore is begun.
+    let mut begun = expected.to_vec();
+    begun.retain(|id| bench.restored().contains(id));
+    assert_eq!(bench.restored(), begun, "the restores that were begun");
 }
 
 /// After an error the workspace is as it was.

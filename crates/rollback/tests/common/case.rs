@@ -1,7 +1,7 @@
 //! A rollback that can be killed, or made to fail, at each of its steps.
 
 use evoseal_checkpoint::CheckpointStore;
-use evoseal_rollback::{Error, Rollback, RollbackManager, RollbackRecord, RollbackReport};
+use evoseal_rollback::{Error, Rollback, RollbackManager, RollbackMode, RollbackRecord, RollbackReport};
 use evoseal_testkit::{Crash, Fault, Tree};
 use evoseal_types::CheckpointId;
 
@@ -15,8 +15,9 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    pub(crate) async fn new(damaged: &[usize]) -> Self {
+    pub(crate) async fn new(mode: RollbackMode, damaged: &[usize]) -> Self {
         let (scene, ids) = Scene::with_versions(&["v1", "v2", "v3"]).await;
+        let scene = Scene { mode, ..scene };
         let manager = scene.manager();
         for id in &ids {
             manager.mark_known_good(*id).await.unwrap();
@@ -88,8 +89,8 @@ pub(crate) async fn survive<T>(task: tokio::task::JoinHandle<T>) -> Option<T> {
 }
 
 /// Steps of a run that nothing disturbs.
-pub(crate) async fn steps(damaged: &[usize]) -> Vec<String> {
-    let case = Case::new(damaged).await;
+pub(crate) async fn steps(mode: RollbackMode, damaged: &[usize]) -> Vec<String> {
+    let case = Case::new(mode, damaged).await;
     let _ = case.attempt(usize::MAX, Fault::Once).await.unwrap();
     case.scene.faults.steps()
 }

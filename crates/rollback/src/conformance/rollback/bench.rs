@@ -72,10 +72,6 @@ impl<'a> Bench<'a> {
         path.exists().then(|| fs::read_to_string(path).expect("the workspace can be read"))
     }
 
-    pub(super) async fn checkpoint(&self, name: &str) -> Checkpoint {
-        self.checkpoint_with(name, &[]).await
-    }
-
     pub(super) async fn checkpoint_with(&self, name: &str, metrics: &[MetricSamples]) -> Checkpoint {
         let (parent, metrics) = (self.ids.last().copied(), metrics.to_vec());
         let details = NewCheckpoint { parent, metrics, ..NewCheckpoint::of(version(name)) };
