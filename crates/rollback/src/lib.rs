@@ -138,6 +138,7 @@ mod rollback;
 mod seen;
 mod selector;
 mod settings;
+mod stake;
 mod state;
 mod statistics;
 mod swap;
