@@ -15,7 +15,7 @@ use crate::deadline::Deadline;
 use crate::files::failed;
 use crate::intent::Intent;
 use crate::protocol::{Protocol, describe, unwind};
-use crate::{Error, Result, RollbackMode};
+use crate::{Error, Result};
 
 /// A checkpoint that equals the workspace as a rollback or a recovery found it, and has of what is ignored in it all that
 /// the targets would touch.
@@ -171,10 +171,6 @@ impl Protocol {
     /// Takes out of the workspace what the targets that were tried have brought into it. A restore of what was there before
     /// would leave it where that ignores it, and might find it in its way.
     async fn take_out(&self, intent: &Intent) -> Result<()> {
-        if intent.mode == RollbackMode::Exchange {
-            // It went with the tree that it was in.
-            return Ok(());
-        }
         let Some(original) = self.readable(intent.way_back()).await? else { return Ok(()) };
         for target in intent.ladder.iter().take(intent.held.min(intent.attempts.len() + 1)) {
             // What cannot be read was not restored.
@@ -217,9 +213,15 @@ impl Protocol {
     pub(crate) async fn put_back(&self, intent: &Intent) -> Result<()> {
         let workspace = &self.workspace.path;
         self.take_out(intent).await?;
+        // Where nothing has changed, it does not matter whether the way back is whole.
+        if self.compared(intent.way_back()).await?.0.is_empty() {
+            return Ok(());
+        }
         self.store.restore(intent.way_back(), workspace, RestoreMode::InPlace).await?;
-        let found = self.store.tree_digest(workspace).await?;
-        if found == intent.from_tree {
+        // Something ignored that has come since can make a folder one that is not part of the tree any more.
+        if self.store.tree_digest(workspace).await? == intent.from_tree
+            || self.compared(intent.way_back()).await?.0.is_empty()
+        {
             return Ok(());
         }
         let path = workspace.display().to_string();

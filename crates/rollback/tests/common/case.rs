@@ -1,7 +1,9 @@
 //! A rollback that can be killed, or made to fail, at each of its steps.
 
 use evoseal_checkpoint::CheckpointStore;
-use evoseal_rollback::{Error, Rollback, RollbackManager, RollbackMode, RollbackRecord, RollbackReport};
+use evoseal_rollback::{
+    Error, Rollback, RollbackManager, RollbackManagerBuilder, RollbackMode, RollbackRecord, RollbackReport,
+};
 use evoseal_testkit::{Crash, Fault, Tree};
 use evoseal_types::CheckpointId;
 
@@ -33,9 +35,12 @@ impl Case {
 
     /// A manager whose file operations are steps too.
     pub(crate) fn manager(&self) -> RollbackManager {
+        self.builder().build().unwrap()
+    }
+
+    pub(crate) fn builder(&self) -> RollbackManagerBuilder {
         let faults = self.scene.faults.clone();
-        let builder = self.scene.builder().before_file_operation(move |name| faults.step(name));
-        builder.build().unwrap()
+        self.scene.builder().before_file_operation(move |name| faults.step(name))
     }
 
     /// Rolls back to `v2` with step `at` failing; `None` if that killed it.
@@ -93,4 +98,10 @@ pub(crate) async fn steps(mode: RollbackMode, damaged: &[usize]) -> Vec<String> 
     let case = Case::new(mode, damaged).await;
     let _ = case.attempt(usize::MAX, Fault::Once).await.unwrap();
     case.scene.faults.steps()
+}
+
+/// The last of these steps with which the workspace began to change.
+pub(crate) fn last_change(mode: RollbackMode, steps: &[String]) -> usize {
+    let name = if mode == RollbackMode::Exchange { "exchange" } else { "restore" };
+    steps.iter().rposition(|step| step == name).unwrap()
 }
