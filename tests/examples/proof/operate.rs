@@ -53,7 +53,11 @@ enum Operation {
     /// Pins a checkpoint.
     Pin { version: String },
     /// Rolls the workspace back.
-    Rollback { version: String },
+    Rollback {
+        version: String,
+        #[arg(long)]
+        exchange: bool,
+    },
     /// Completes a rollback that was cut off.
     Recover,
     /// Captures, restores, deletes and collects until it is killed.
@@ -82,8 +86,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mark = |name: &str| place.join(name).exists();
     mark(BEGIN);
     let done = match &arguments.operation {
-        Operation::Rollback { version } => rollback::by_library(place, Some(version)),
-        Operation::Recover => rollback::by_library(place, None),
+        Operation::Rollback { version, exchange } => rollback::by_library(place, Some(version), *exchange),
+        Operation::Recover => rollback::by_library(place, None, false),
         _ => operate(place, arguments).map_err(Into::into),
     };
     mark(END);

@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use evoseal_checkpoint::{CheckpointStore, RestoreMode};
-use evoseal_rollback::{Initiator, Rollback, RollbackManager, RollbackRequest, Target};
+use evoseal_rollback::{
+    Initiator, Rollback, RollbackManager, RollbackMode, RollbackRequest, RollbackSettings, Target,
+};
 use evoseal_tests::measure::table;
 use evoseal_tests::random::Random;
 use evoseal_types::SystemClock;
@@ -500,12 +502,14 @@ fn show(figures: &Figures, arguments: &Arguments, is_enough: bool) -> Result<Exi
 }
 
 /// The library's rollback to a version, or without one its recovery, on a place.
-pub(crate) fn by_library(place: &Path, version: Option<&str>) -> Result<()> {
+pub(crate) fn by_library(place: &Path, version: Option<&str>, is_exchange: bool) -> Result<()> {
     let workspace = place.join("workspace");
     let store: Arc<dyn CheckpointStore> = Arc::new(open(place, None)?);
     let state = workspace.join(".evoseal/rollback");
+    let mode = if is_exchange { RollbackMode::Exchange } else { RollbackMode::InPlace };
     let manager = RollbackManager::builder(store, &workspace, state, Arc::new(SystemClock::new()))
         .store_directory(workspace.join(".evoseal/checkpoints"))
+        .settings(RollbackSettings { mode, ..RollbackSettings::default() })
         .build()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let Some(version) = version else {
