@@ -45,6 +45,7 @@ mod failures {
     mod candidates;
     mod crashes;
     mod decisions;
+    mod exchange;
     mod ownership;
     mod parts;
     mod people;

@@ -8,14 +8,14 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use evoseal_checkpoint::{Entry, EntryKind, Root};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, RenameFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens,
-    linkat, mkdirat, readlinkat, renameat_with, symlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, chmod, fstat,
+    futimens, linkat, mkdirat, openat, readlinkat, renameat_with, symlinkat,
 };
 use rustix::io::Errno;
 
@@ -310,9 +310,9 @@ impl Exchange {
 
     fn change_places(&self, from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
         let name = OsStr::from_bytes(split(path).1);
-        // A folder that moves is written to as well: its `..` changes.
-        let moved = [self.name.clone(), self.beside()]
-            .map(|root| self.root(&root).ok().and_then(|root| root.directory(path).ok()));
+        // A folder that moves is written to as well: its `..` changes. It need not be one that may be read.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let moved = [from, to].map(|folder| openat(folder, name, flags, Mode::empty()).ok());
         let folders: Vec<&OwnedFd> = [from, to].into_iter().chain(moved.iter().flatten()).collect();
         let exchange = || renameat_with(from, name, to, name, RenameFlags::EXCHANGE);
         self.files
@@ -519,13 +519,15 @@ fn in_folders(folders: &[&OwnedFd], work: impl Fn() -> Result<(), Errno>) -> Res
     let mut modes = Vec::new();
     for folder in folders {
         let mode = fstat(folder)?.st_mode & 0o7777;
-        if mode & 0o300 != 0o300 && fchmod(folder, Mode::from(mode | 0o300)).is_ok() {
-            modes.push((folder, mode));
+        // Rights are not changed through a handle that was not opened for reading.
+        let through = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        if mode & 0o300 != 0o300 && chmod(&through, Mode::from(mode | 0o300)).is_ok() {
+            modes.push((through, mode));
         }
     }
     let done = work();
-    for (folder, mode) in modes {
-        fchmod(folder, Mode::from(mode))?;
+    for (through, mode) in modes {
+        chmod(&through, Mode::from(mode))?;
     }
     done
 }
