@@ -132,6 +132,7 @@ mod log;
 mod manager;
 mod protocol;
 mod rollback;
+mod saving;
 mod selector;
 mod settings;
 mod state;
@@ -146,6 +147,7 @@ pub use rollback::{
     Attempt, Initiator, Rollback, RollbackRecord, RollbackReport, RollbackRequest, RollbackStatistics,
     Target, TargetSelector, Verifier,
 };
+pub use saving::source_to_save;
 pub use selector::KnownGoodLadder;
 pub use settings::{HealthCheckSettings, RollbackSettings};
 pub use state::is_interrupted;
