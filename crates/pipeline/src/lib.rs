@@ -128,7 +128,8 @@
 //! - Between the start of the very first evaluation and its end nothing is in the journal. If the process is killed there,
 //!   what that evaluation left in the workspace is part of the version that the next run starts from.
 //! - Work of a person in the workspace *during* a run is treated like what a candidate left behind. What is found there after
-//!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone.
+//!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone, ignored files that would
+//!   be overwritten or removed included.
 
 mod attempts;
 mod audit_trail;
@@ -147,6 +148,7 @@ mod observe;
 mod overrides;
 mod pipeline;
 mod proposer;
+mod put_back;
 mod recover;
 mod result;
 mod retest;

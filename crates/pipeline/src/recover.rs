@@ -1,6 +1,6 @@
 //! Before the first iteration: completing what a killed run left, and the version to start from.
 
-use evoseal_checkpoint::{NewCheckpoint, RestoreMode, Source};
+use evoseal_checkpoint::{NewCheckpoint, Source};
 use evoseal_safety::{Observations, Outcome, ValidationRequest, VersionRef};
 use evoseal_types::{CheckpointId, Digest, ErrorClass, VersionId};
 
@@ -21,12 +21,24 @@ impl EvolutionPipeline {
         let Some(flight) = run.state.in_flight.clone() else { return Ok(overridden) };
         let (iteration, incumbent) = (flight.iteration, &flight.incumbent);
         let action = if flight.validation.is_some() && !self.awaits_confirmation(&flight) {
-            "the decision that was made will be carried out".to_owned()
+            let kept = match accepted_candidate(&flight) {
+                // A rollback sees to itself.
+                None => String::new(),
+                Some(accepted) => self.return_workspace(iteration, accepted).await?.kept(),
+            };
+            format!("the decision that was made will be carried out{kept}")
         } else if let Some(checkpoint) = incumbent.checkpoint {
-            let saved = self.return_workspace(iteration, checkpoint).await?;
-            let saved =
-                saved.map_or(String::new(), |saved| format!("; what was there is kept as {}", saved.short()));
-            format!("the workspace was returned to {}{saved}", incumbent.version_id)
+            let kept = self.undo_candidate(iteration, checkpoint).await?.kept();
+            // From here on nobody but the loop works in the workspace, and the candidate comes back into it.
+            let candidate = flight.candidate.as_ref().and_then(|(version, _)| version.checkpoint);
+            let also = match candidate {
+                Some(candidate) => self.save_before(iteration, candidate).await?,
+                None => None,
+            };
+            let also = also.map_or(String::new(), |also| {
+                format!("; what the candidate would overwrite is kept as {}", also.short())
+            });
+            format!("the workspace was returned to {}{kept}{also}", incumbent.version_id)
         } else {
             "there is no checkpoint to return to; the workspace was left as it is".to_owned()
         };
@@ -36,34 +48,6 @@ impl EvolutionPipeline {
         }
         self.emit(EventKind::RunRecovered { iteration, action });
         Ok(true)
-    }
-
-    /// Makes the workspace equal to a checkpoint. What stands there and no checkpoint holds may be a person's work: it is
-    /// captured first, and the capture returned.
-    pub(crate) async fn return_workspace(
-        &self,
-        iteration: u64,
-        checkpoint: CheckpointId,
-    ) -> Result<Option<CheckpointId>> {
-        let store = &self.parts.checkpoints;
-        let found = store.tree_digest(&self.parts.workspace).await?;
-        if store.load(checkpoint).await?.tree == found {
-            // Equal as far as a tree goes; what a restore that was cut off has laid aside is no part of one, and goes.
-            self.restore_workspace(checkpoint).await?;
-            return Ok(None);
-        }
-        let saved = if store.list().await?.iter().any(|known| known.tree == found) {
-            None
-        } else {
-            let version_id = VersionId::new(format!("before-recovery-{iteration}"))?;
-            let details =
-                NewCheckpoint { note: "saved before recovery".to_owned(), ..self.details(&version_id) };
-            let source = Source::Directory(self.parts.workspace.clone());
-            let handle = self.parts.gate.create_safety_checkpoint(source, details).await?;
-            Some(handle.durable().await?.id)
-        };
-        self.restore_workspace(checkpoint).await?;
-        Ok(saved)
     }
 
     /// After an error: the incumbent back into the workspace, if that can be done. Errors are not reported on top of the
@@ -76,7 +60,7 @@ impl EvolutionPipeline {
         let Some(flight) = run.state.in_flight.clone().filter(may_go_back) else { return };
         let iteration = flight.iteration;
         if let Some(checkpoint) = flight.incumbent.checkpoint
-            && self.return_workspace(iteration, checkpoint).await.is_err()
+            && self.undo_candidate(iteration, checkpoint).await.is_err()
         {
             return;
         }
@@ -88,12 +72,6 @@ impl EvolutionPipeline {
             let entry = JournalEntry::IterationAbandoned { iteration, reason: describe(error) };
             let _ = run.record(entry).await;
         }
-    }
-
-    /// Makes the workspace equal to a checkpoint.
-    pub(crate) async fn restore_workspace(&self, checkpoint: CheckpointId) -> Result<()> {
-        self.parts.checkpoints.restore(checkpoint, &self.parts.workspace, RestoreMode::InPlace).await?;
-        Ok(())
     }
 
     /// Makes sure that there is an accepted version and that the workspace holds it. `false` if the run was cancelled.
@@ -244,6 +222,13 @@ impl EvolutionPipeline {
         let handle = self.parts.gate.create_safety_checkpoint(source, details).await?;
         Ok(handle.durable().await?.id)
     }
+}
+
+/// The checkpoint of a candidate that was accepted and is about to be captured with its results, or was.
+fn accepted_candidate(flight: &InFlight) -> Option<CheckpointId> {
+    let accepted = flight.judgement()?.decision.outcome == Outcome::Accept && flight.settled.is_none();
+    let (version, _) = flight.candidate.as_ref().filter(|_| accepted)?;
+    flight.accepted.or(version.checkpoint)
 }
 
 /// Whether an iteration without a decision can be carried on with in another process: its candidate can be brought back,

@@ -193,6 +193,11 @@ impl Rollback for RollbackManager {
         unwind(tokio::spawn(async move { protocol.recover().await }).await)
     }
 
+    async fn clear_caches(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+        let protocol = Arc::clone(&self.protocol);
+        unwind(tokio::spawn(async move { protocol.clear_caches_of(restored).await }).await)
+    }
+
     async fn mark_known_good(&self, id: CheckpointId) -> Result<()> {
         // Only what the store shows is durable, and only that can be relied on.
         self.protocol.store.load(id).await?;
