@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use evoseal_checkpoint::{Entry, EntryKind, Root};
+use evoseal_checkpoint::{Entry, EntryKind, Root, is_laid_aside};
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, chmod, fstat,
     futimens, linkat, mkdirat, openat, readlinkat, renameat_with, symlinkat,
@@ -246,6 +246,9 @@ impl Exchange {
             let to = new.directory(&folder).ok();
             for (name, seen) in self.listed(&from, &folder)? {
                 let path = join(&folder, &name);
+                if is_laid_aside(&name) {
+                    continue;
+                }
                 if let Some(reason) = seen.keeps_from_going() {
                     return Err(refused(&self.shown(&path), reason));
                 }
@@ -401,7 +404,7 @@ impl Exchange {
                 let is_known = stands.is_some() || held.contains(&path);
                 if is_known && seen.is_folder() && stands.is_none_or(|stands| stands.is_folder()) {
                     pending.push(path);
-                } else if !is_known && !self.is_stand_in(&from, &path) {
+                } else if !is_known && !is_laid_aside(&name) && !self.is_stand_in(&from, &path) {
                     self.make_folders_like(beside, &workspace, &folder)?;
                     let to = workspace.directory(&folder);
                     let to = to.map_err(|error| self.fail("open", &folder, error))?;

@@ -82,8 +82,11 @@ impl RollbackManager {
     /// [`Error::CannotExchange`](crate::Error::CannotExchange) says what stands in the way.
     pub async fn check_mode(&self) -> Result<()> {
         match self.protocol.settings.mode {
-            RollbackMode::InPlace => Ok(()),
-            RollbackMode::Exchange => self.protocol.exchange(Exchange::check).await,
+            RollbackMode::Exchange if self.protocol.workspace.path.exists() => {
+                self.protocol.exchange(Exchange::check).await
+            }
+            // One that is gone is made first.
+            RollbackMode::Exchange | RollbackMode::InPlace => Ok(()),
         }
     }
 

@@ -313,3 +313,40 @@ async fn what_a_stranger_has_put_beside_the_workspace_is_set_aside_and_never_fol
     assert_eq!(fs::read_to_string(outside.path().join("canary")).unwrap(), "alive");
     assert_eq!(project.seen()["code"], "first");
 }
+
+#[tokio::test]
+async fn what_a_restore_that_was_cut_off_has_laid_aside_does_not_come_along() {
+    let project = Project::new().await;
+    project.write("src/.evoseal-restore-3", "half");
+    project.write(".evoseal-restore-4/deep/file", "half");
+    let manager = project.manager(&Faults::default());
+    manager.roll_back(to_id(project.ids[0])).await.unwrap();
+    assert!(!project.seen().keys().any(|path| path.contains("evoseal-restore")), "{:?}", project.seen());
+    // Also where nothing else differs.
+    project.write("src/.evoseal-restore-5", "half");
+    manager.roll_back(to_id(project.ids[0])).await.unwrap();
+    assert!(!project.seen().keys().any(|path| path.contains("evoseal-restore")), "{:?}", project.seen());
+}
+
+#[tokio::test]
+async fn a_workspace_that_was_deleted_is_previewed_and_comes_back() {
+    let mut project = Project::new().await;
+    // Its state has to lie elsewhere then.
+    let (store, state) = (project.folder.path().join("store"), project.folder.path().join("state"));
+    let clock: Arc<dyn evoseal_types::Clock> = Arc::new(SystemClock::new());
+    let manager =
+        CheckpointManager::builder().directory(&store).clock(Arc::clone(&clock)).open_or_create().unwrap();
+    let manager: Arc<dyn CheckpointStore> = Arc::new(manager);
+    let source = Source::Directory(project.root());
+    let handle = manager.create(source, NewCheckpoint::of(version("v1"))).await.unwrap();
+    project.ids = vec![handle.durable().await.unwrap().id];
+    let rollback = RollbackManager::builder(manager, project.root(), state, clock)
+        .settings(RollbackSettings { mode: RollbackMode::Exchange, ..RollbackSettings::default() })
+        .build()
+        .unwrap();
+    fs::remove_dir_all(project.root()).unwrap();
+    let (_, plan) = rollback.preview(&Target::Checkpoint(project.ids[0])).await.unwrap();
+    assert!(!plan.changes.is_empty());
+    rollback.roll_back(to_id(project.ids[0])).await.unwrap();
+    assert_eq!(project.seen()["code"], "by hand");
+}
