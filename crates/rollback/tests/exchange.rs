@@ -350,3 +350,34 @@ async fn a_workspace_that_was_deleted_is_previewed_and_comes_back() {
     rollback.roll_back(to_id(project.ids[0])).await.unwrap();
     assert_eq!(project.seen()["code"], "by hand");
 }
+
+#[tokio::test]
+async fn whoever_looks_meanwhile_sees_one_version_or_the_other_and_always_finds_what_no_version_holds() {
+    let project = Project::new().await;
+    let (root, stop) = (project.root(), Arc::new(AtomicBool::new(false)));
+    let is_over = Arc::clone(&stop);
+    let onlooker = std::thread::spawn(move || {
+        let (mut seen, mut looks) = (BTreeMap::<String, usize>::new(), 0_usize);
+        while !is_over.load(Ordering::Relaxed) {
+            for name in ["code", ".env", "cache/deep/file"] {
+                // A look that began in the old tree, just before it went, is made again by everyone.
+                let look = || fs::read_to_string(root.join(name));
+                let text = look().or_else(|_| look()).unwrap();
+                *seen.entry(format!("{name}: {text}")).or_default() += 1;
+                looks += 1;
+            }
+        }
+        (seen, looks)
+    });
+    let manager = project.manager(&Faults::default());
+    manager.roll_back(to_id(project.ids[0])).await.unwrap();
+    for number in 0..20 {
+        manager.roll_back(to_id(project.ids[number % 2])).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (seen, looks) = onlooker.join().unwrap();
+    let known =
+        ["code: by hand", "code: first", "code: second", ".env: .env", "cache/deep/file: cache/deep/file"];
+    assert!(looks > 100 && seen.keys().all(|text| known.contains(&text.as_str())), "{seen:?}");
+    assert!(seen.contains_key("code: first") && seen.contains_key("code: second"), "{seen:?}");
+}
