@@ -133,6 +133,7 @@
 
 mod attempts;
 mod audit_trail;
+mod baseline;
 mod cancel;
 mod config;
 mod confirm;
