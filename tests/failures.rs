@@ -53,6 +53,7 @@ mod failures {
     mod signals;
     mod starts;
     mod switches;
+    mod unfinished;
 }
 
 use evoseal_tests::Project;

@@ -133,6 +133,7 @@
 
 mod attempts;
 mod audit_trail;
+mod baseline;
 mod cancel;
 mod config;
 mod confirm;
@@ -172,7 +173,7 @@ pub use journal::{
 pub use journal_file::Journal;
 pub use lock::{LockHolder, RunLock};
 pub use measure_again::FurtherMeasurements;
-pub use overrides::{OverridePlan, OverrideReport, OverrideRequest, Overrider};
+pub use overrides::{CompletedOverride, OverridePlan, OverrideReport, OverrideRequest, Overrider};
 pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, RunOptions};
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};
 pub use result::{IterationOutcome, IterationResult, RunReport};
