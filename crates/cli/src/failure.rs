@@ -73,7 +73,7 @@ impl Failure {
     }
 
     /// A hint for this very error, if there is one, instead of a general one.
-    fn or_hint(self, hint: Option<&str>) -> Self {
+    pub(crate) fn or_hint(self, hint: Option<&str>) -> Self {
         Self { hint: hint.map(str::to_owned).or(self.hint), ..self }
     }
 

@@ -128,10 +128,12 @@
 //! - Between the start of the very first evaluation and its end nothing is in the journal. If the process is killed there,
 //!   what that evaluation left in the workspace is part of the version that the next run starts from.
 //! - Work of a person in the workspace *during* a run is treated like what a candidate left behind. What is found there after
-//!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone.
+//!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone, ignored files that would
+//!   be overwritten or removed included.
 
 mod attempts;
 mod audit_trail;
+mod baseline;
 mod cancel;
 mod config;
 mod confirm;
@@ -147,6 +149,7 @@ mod observe;
 mod overrides;
 mod pipeline;
 mod proposer;
+mod put_back;
 mod recover;
 mod result;
 mod retest;
@@ -170,7 +173,7 @@ pub use journal::{
 pub use journal_file::Journal;
 pub use lock::{LockHolder, RunLock};
 pub use measure_again::FurtherMeasurements;
-pub use overrides::{OverridePlan, OverrideReport, OverrideRequest, Overrider};
+pub use overrides::{CompletedOverride, OverridePlan, OverrideReport, OverrideRequest, Overrider};
 pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, RunOptions};
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};
 pub use result::{IterationOutcome, IterationResult, RunReport};

@@ -7,12 +7,13 @@ use std::time::Duration;
 use evoseal_checkpoint::{
     Checkpoint, CheckpointStore, CheckpointStoreExt, NewCheckpoint, RestoreMode, Source,
 };
-use evoseal_types::{Change, ChangeKind, CheckpointId, Clock, Digest, EntryPath, ErrorClass, VersionId};
+use evoseal_types::{Change, CheckpointId, Clock, Digest, EntryPath, ErrorClass, VersionId};
 
 use crate::deadline::Deadline;
 use crate::exchange::Exchange;
 use crate::files::Files;
 use crate::intent::{GivingUp, Intent};
+use crate::saving;
 use crate::state::{Lock, State};
 use crate::workspace::Workspace;
 use crate::{
@@ -67,6 +68,14 @@ impl Protocol {
         let deadline = Deadline::start(&self.clock, self.settings.rollback_timeout);
         let _lock = self.lock(&deadline).await?;
         self.settle(&deadline).await
+    }
+
+    /// Removes from the caches what a version does not hold that the workspace was put back to.
+    pub(crate) async fn clear_caches_of(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+        let deadline = Deadline::start(&self.clock, self.settings.rollback_timeout);
+        let _lock = self.lock(&deadline).await?;
+        self.check_workspace()?;
+        self.clear_caches(restored).await
     }
 
     /// The ladder for a target, as far as it would be climbed.
@@ -196,9 +205,7 @@ impl Protocol {
         let Some(target) = target else { return Ok(held) };
         let unheld = deadline.within(self.unheld(target, &[held.checkpoint])).await?;
         if !unheld.is_empty() {
-            let above = |path: &EntryPath| std::iter::successors(Some(path.clone()), EntryPath::parent);
-            let also = unheld.iter().flat_map(above).collect();
-            let source = Source::DirectoryWith { directory: workspace.clone(), also };
+            let source = saving::source_with(workspace, &unheld);
             let saved = self.save(source, name, note, deadline).await?;
             held = Held { checkpoint: saved.id, is_new: true, ..held };
         }
@@ -219,33 +226,9 @@ impl Protocol {
         deadline.within(save).await
     }
 
-    /// What a restore of `target` would overwrite or remove and none of `holders` has: files that are ignored now, and
-    /// were not when the target was captured. Nothing where the target cannot be read: it will not be restored then.
+    /// See [`saving::unheld`].
     async fn unheld(&self, target: CheckpointId, holders: &[CheckpointId]) -> Result<Vec<EntryPath>> {
-        let plan = self.store.plan_restore(target, &self.workspace.path, RestoreMode::InPlace).await;
-        let changes = match plan {
-            Ok(plan) => plan.changes,
-            Err(error) if error.class() == ErrorClass::Corrupt => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
-        };
-        let mut unheld: Vec<EntryPath> = changes
-            .into_iter()
-            .filter(|change| change.kind != ChangeKind::Added)
-            .map(|change| change.path)
-            .collect();
-        for holder in holders {
-            if unheld.is_empty() {
-                break;
-            }
-            let entries = match self.store.entries(*holder).await {
-                Ok(entries) => entries,
-                // What it has put into the workspace cannot be told from what was there before.
-                Err(error) if error.class() == ErrorClass::Corrupt => return Ok(Vec::new()),
-                Err(error) => return Err(error.into()),
-            };
-            unheld.retain(|path| entries.binary_search_by(|entry| entry.path.cmp(path)).is_err());
-        }
-        Ok(unheld)
+        saving::unheld(&*self.store, &self.workspace.path, target, holders).await
     }
 
     /// Completes an earlier rollback before a new one. One that cannot be completed because what it needs is damaged

@@ -6,31 +6,68 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use evoseal_checkpoint::{CheckpointStore, NewCheckpoint, Source};
+use evoseal_checkpoint::{CheckpointManager, CheckpointStore, NewCheckpoint, Source};
 use evoseal_rollback::conformance::{Place, RollbackFixture, VerifierFixture, VerifierSubject};
-use evoseal_rollback::{DigestVerifier, FunctionVerifier, Rollback, RollbackManager, Verifier};
+use evoseal_rollback::{
+    DigestVerifier, FunctionVerifier, Rollback, RollbackManager, RollbackMode, RollbackSettings, Verifier,
+};
 use evoseal_testkit::FakeCheckpointStore;
 use evoseal_types::ManualClock;
 
+/// The manager in one of its modes, over a store that the function makes.
 #[derive(Debug)]
-struct Manager;
+struct Manager(fn(&Path) -> Arc<dyn CheckpointStore>, RollbackMode);
 
 impl RollbackFixture for Manager {
-    fn store(&self, _directory: &Path) -> Arc<dyn CheckpointStore> {
-        Arc::new(FakeCheckpointStore::default())
+    fn store(&self, directory: &Path) -> Arc<dyn CheckpointStore> {
+        (self.0)(directory)
     }
 
     fn open(&self, place: &Place) -> Box<dyn Rollback> {
         let clock = Arc::new(ManualClock::default());
         let store = Arc::clone(&place.store);
+        let settings = RollbackSettings {
+            max_rollback_attempts: place.attempts_max,
+            rollback_timeout: place.time_max,
+            mode: self.1,
+            ..RollbackSettings::default()
+        };
         let builder = RollbackManager::builder(store, &place.workspace, &place.state, clock);
+        let builder = builder.settings(settings);
+        let builder = match &place.verifier {
+            Some(verifier) => builder.verifier(Arc::clone(verifier)),
+            None => builder,
+        };
         Box::new(builder.build().unwrap())
     }
 }
 
-mod manager {
-    use super::Manager;
-    evoseal_rollback::rollback_conformance!(Manager);
+fn fake(_directory: &Path) -> Arc<dyn CheckpointStore> {
+    Arc::new(FakeCheckpointStore::default())
+}
+
+fn real(directory: &Path) -> Arc<dyn CheckpointStore> {
+    Arc::new(CheckpointManager::builder().directory(directory).open_or_create().unwrap())
+}
+
+mod in_place {
+    use super::{Manager, RollbackMode, fake};
+    evoseal_rollback::rollback_conformance!(Manager(fake, RollbackMode::InPlace));
+}
+
+mod in_place_with_a_real_store {
+    use super::{Manager, RollbackMode, real};
+    evoseal_rollback::rollback_conformance!(Manager(real, RollbackMode::InPlace));
+}
+
+mod exchange {
+    use super::{Manager, RollbackMode, fake};
+    evoseal_rollback::rollback_conformance!(Manager(fake, RollbackMode::Exchange));
+}
+
+mod exchange_with_a_real_store {
+    use super::{Manager, RollbackMode, real};
+    evoseal_rollback::rollback_conformance!(Manager(real, RollbackMode::Exchange));
 }
 
 mod ladder {

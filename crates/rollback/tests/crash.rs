@@ -4,110 +4,32 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Scene, to, to_id};
-use evoseal_rollback::{
-    Error, FunctionVerifier, Initiator, Rollback, RollbackManager, RollbackRecord, RollbackReport, Target,
-};
-use evoseal_testkit::{Crash, Fault, Tree};
+use common::case::{Case, steps, survive};
+use common::{in_each_mode, to, to_id};
+use evoseal_rollback::{Error, FunctionVerifier, Initiator, Rollback, RollbackMode, Target};
+use evoseal_testkit::Fault;
 use evoseal_types::CheckpointId;
 
-/// A workspace at `v3` with an edit by hand; `v1` to `v3` are known to be good, and the damaged ones of them damaged.
-struct Case {
-    scene: Scene,
-    ids: Vec<CheckpointId>,
-    before: Tree,
-}
-
-impl Case {
-    async fn new(damaged: &[usize]) -> Self {
-        let (scene, ids) = Scene::with_versions(&["v1", "v2", "v3"]).await;
-        let manager = scene.manager();
-        for id in &ids {
-            manager.mark_known_good(*id).await.unwrap();
-        }
-        for index in damaged {
-            scene.store.damage(ids[*index]);
-        }
-        scene.write("code", "by hand");
-        scene.write("new/file", "appeared");
-        let before = scene.tree();
-        Self { scene, ids, before }
-    }
-
-    /// A manager whose file operations are steps too.
-    fn manager(&self) -> RollbackManager {
-        let faults = self.scene.faults.clone();
-        let builder = self.scene.builder().before_file_operation(move |name| faults.step(name));
-        builder.build().unwrap()
-    }
-
-    /// Rolls back to `v2` with step `at` failing; `None` if that killed it.
-    async fn attempt(&self, at: usize, fault: Fault) -> Option<Result<RollbackReport, Error>> {
-        let (manager, id) = (self.manager(), self.ids[1]);
-        self.scene.faults.arm(at, fault);
-        survive(tokio::spawn(async move { manager.roll_back(to_id(id)).await })).await
-    }
-
-    async fn recover(&self, at: usize) -> Option<Result<Option<RollbackReport>, Error>> {
-        let manager = self.manager();
-        self.scene.faults.arm(at, Fault::Crash);
-        survive(tokio::spawn(async move { manager.recover().await })).await
-    }
-
-    fn has_intent(&self) -> bool {
-        self.scene.state().join("intent").exists()
-    }
-
-    fn tree_of(&self, index: usize) -> Tree {
-        self.scene.store.tree(self.ids[index]).unwrap()
-    }
-
-    async fn history(&self) -> Vec<RollbackRecord> {
-        self.scene.faults.disarm();
-        self.scene.manager().history().await.unwrap()
-    }
-
-    /// The edit by hand is in the workspace or in a checkpoint, whatever happened.
-    async fn assert_nothing_is_lost(&self, at: usize) {
-        use evoseal_checkpoint::CheckpointStore;
-        let checkpoints = self.scene.store.list().await.unwrap();
-        let is_held = checkpoints.iter().any(|checkpoint| checkpoint.tree == self.before.digest());
-        assert!(is_held || self.scene.tree() == self.before, "step {at}");
-    }
-}
-
-async fn survive<T>(task: tokio::task::JoinHandle<T>) -> Option<T> {
-    match task.await {
-        Ok(value) => Some(value),
-        Err(error) => {
-            let panic = error.into_panic();
-            assert!(panic.is::<Crash>(), "it died of something else");
-            None
-        }
-    }
-}
-
-/// Steps of a run that nothing disturbs.
-async fn steps(damaged: &[usize]) -> Vec<String> {
-    let case = Case::new(damaged).await;
-    let _ = case.attempt(usize::MAX, Fault::Once).await.unwrap();
-    case.scene.faults.steps()
-}
-
 /// Kills a rollback at every step and recovers; `wanted` is the tree that a completed one leaves.
-async fn killed_anywhere(damaged: &[usize], restores: Option<usize>) {
-    let count = steps(damaged).await.len();
+async fn killed_anywhere(mode: RollbackMode, damaged: &[usize], restores: Option<usize>) {
+    let count = steps(mode, damaged).await.len();
     assert!(count > 20, "{count} steps are too few to be the whole protocol");
     let mut completed = 0;
     for at in 0..count {
-        let case = Case::new(damaged).await;
+        let case = Case::new(mode, damaged).await;
         let answer = case.attempt(at, Fault::Crash).await;
         assert!(answer.is_none(), "step {at} of {count} did not kill it");
         let had_intent = case.has_intent();
         let is_recorded = !case.history().await.is_empty();
+        if mode == RollbackMode::Exchange {
+            let now = case.scene.tree();
+            let is_whole = now == case.before || restores.is_some_and(|index| now == case.tree_of(index));
+            assert!(is_whole, "step {at}: the workspace is between two versions");
+        }
         let manager = case.manager();
         let recovered = manager.recover().await;
         match (had_intent && !is_recorded, &recovered) {
@@ -142,33 +64,29 @@ async fn killed_anywhere(damaged: &[usize], restores: Option<usize>) {
     assert!(completed > 5, "only {completed} of {count} kills left something to complete");
 }
 
-#[tokio::test]
-async fn killed_at_any_step_a_rollback_is_completed_exactly_once() {
-    killed_anywhere(&[], Some(1)).await;
+async fn killed_at_any_step_a_rollback_is_completed_exactly_once(mode: RollbackMode) {
+    killed_anywhere(mode, &[], Some(1)).await;
 }
 
-#[tokio::test]
-async fn killed_at_any_step_of_a_fall_back_it_is_completed_exactly_once() {
-    killed_anywhere(&[1], Some(0)).await;
+async fn killed_at_any_step_of_a_fall_back_it_is_completed_exactly_once(mode: RollbackMode) {
+    killed_anywhere(mode, &[1], Some(0)).await;
 }
 
-#[tokio::test]
-async fn killed_at_any_step_of_a_failing_rollback_the_workspace_is_put_back() {
-    killed_anywhere(&[0, 1], None).await;
+async fn killed_at_any_step_of_a_failing_rollback_the_workspace_is_put_back(mode: RollbackMode) {
+    killed_anywhere(mode, &[0, 1], None).await;
 }
 
-#[tokio::test]
-async fn killed_again_at_any_step_of_the_recovery_it_is_completed_all_the_same() {
-    let all = steps(&[1]).await;
+async fn killed_again_at_any_step_of_the_recovery_it_is_completed_all_the_same(mode: RollbackMode) {
+    let all = steps(mode, &[1]).await;
     // In the middle of the restore of the second target, and just before the record.
     let second = all.iter().rposition(|step| step == "restore").unwrap();
     let append = all.iter().rposition(|step| step == "append").unwrap();
     for first in [second + 2, append] {
         let mut at = 0;
         loop {
-            let case = Case::new(&[1]).await;
+            let case = Case::new(mode, &[1]).await;
             assert!(case.attempt(first, Fault::Crash).await.is_none());
-            let was_killed = case.recover(at).await.is_none();
+            let was_killed = case.recover(at, Fault::Crash).await.is_none();
             case.scene.faults.disarm();
             case.manager().recover().await.unwrap();
             assert_eq!(case.scene.tree(), case.tree_of(0), "killed at {first}, then at {at}");
@@ -185,11 +103,10 @@ async fn killed_again_at_any_step_of_the_recovery_it_is_completed_all_the_same()
     }
 }
 
-#[tokio::test]
-async fn failing_at_any_step_it_either_succeeds_or_can_be_completed() {
+async fn failing_at_any_step_it_either_succeeds_or_can_be_completed(mode: RollbackMode) {
     for fault in [Fault::Once, Fault::Forever] {
-        for at in 0..steps(&[]).await.len() {
-            let case = Case::new(&[]).await;
+        for at in 0..steps(mode, &[]).await.len() {
+            let case = Case::new(mode, &[]).await;
             let answer = case.attempt(at, fault).await.unwrap();
             let had_intent = case.has_intent();
             // Where neither the sync of the record nor cutting it off worked, it may stand there all the same.
@@ -219,20 +136,24 @@ async fn failing_at_any_step_it_either_succeeds_or_can_be_completed() {
     }
 }
 
-#[tokio::test]
-async fn recovery_does_not_try_again_what_failed_before_the_crash() {
-    let all = steps(&[1]).await;
+async fn recovery_does_not_try_again_what_failed_before_the_crash(mode: RollbackMode) {
+    let all = steps(mode, &[1]).await;
     let second = all.iter().rposition(|step| step == "restore").unwrap();
-    let case = Case::new(&[1]).await;
+    let case = Case::new(mode, &[1]).await;
     assert!(case.attempt(second + 1, Fault::Crash).await.is_none());
     case.scene.faults.disarm();
-    case.manager().recover().await.unwrap().unwrap();
-    assert_eq!(case.scene.store.restored(), [case.ids[1], case.ids[0], case.ids[0]]);
+    let before = case.scene.store.calls().len();
+    let report = case.manager().recover().await.unwrap().unwrap();
+    let tried: BTreeSet<CheckpointId> = case.scene.store.calls()[before..]
+        .iter()
+        .filter(|call| ["plan_restore", "restore"].contains(&call.method))
+        .filter_map(|call| call.checkpoint)
+        .collect();
+    assert_eq!((tried, report.attempts.len()), ([case.ids[0]].into(), 2));
 }
 
-#[tokio::test]
-async fn recovery_goes_on_putting_back_what_was_being_put_back_when_time_was_up() {
-    let case = Case::new(&[]).await;
+async fn recovery_goes_on_putting_back_what_was_being_put_back_when_time_was_up(mode: RollbackMode) {
+    let case = Case::new(mode, &[]).await;
     let slow = |case: &Case| {
         let clock = Arc::clone(&case.scene.clock);
         let look = move |_, _| {
@@ -247,7 +168,7 @@ async fn recovery_goes_on_putting_back_what_was_being_put_back_when_time_was_up(
     let all = case.scene.faults.steps();
     let put_back = all.iter().rposition(|step| step == "restore").unwrap();
 
-    let case = Case::new(&[]).await;
+    let case = Case::new(mode, &[]).await;
     let (manager, request) = (slow(&case), to_id(case.ids[1]));
     case.scene.faults.arm(put_back + 1, Fault::Crash);
     let killed = survive(tokio::spawn(async move { manager.roll_back(request).await })).await;
@@ -259,11 +180,10 @@ async fn recovery_goes_on_putting_back_what_was_being_put_back_when_time_was_up(
     assert_eq!((case.scene.tree(), case.history().await.len()), (case.before.clone(), 1));
 }
 
-#[tokio::test]
-async fn work_done_between_a_crash_and_the_recovery_is_saved() {
-    let all = steps(&[]).await;
+async fn work_done_between_a_crash_and_the_recovery_is_saved(mode: RollbackMode) {
+    let all = steps(mode, &[]).await;
     let restore = all.iter().rposition(|step| step == "restore").unwrap();
-    let case = Case::new(&[]).await;
+    let case = Case::new(mode, &[]).await;
     assert!(case.attempt(restore + 2, Fault::Crash).await.is_none());
     case.scene.faults.disarm();
     case.scene.write("code", "repaired by hand");
@@ -275,11 +195,10 @@ async fn work_done_between_a_crash_and_the_recovery_is_saved() {
     assert_eq!(case.scene.store.tree(targets[0].id).unwrap(), by_hand);
 }
 
-#[tokio::test]
-async fn a_new_rollback_first_completes_the_interrupted_one() {
-    let all = steps(&[]).await;
+async fn a_new_rollback_first_completes_the_interrupted_one(mode: RollbackMode) {
+    let all = steps(mode, &[]).await;
     let restore = all.iter().rposition(|step| step == "restore").unwrap();
-    let case = Case::new(&[]).await;
+    let case = Case::new(mode, &[]).await;
     assert!(case.attempt(restore + 2, Fault::Crash).await.is_none());
     case.scene.faults.disarm();
     let report = case.manager().roll_back(to_id(case.ids[0])).await.unwrap();
@@ -290,11 +209,10 @@ async fn a_new_rollback_first_completes_the_interrupted_one() {
     assert_eq!((history.len(), &history[1].request.initiator), (2, &Initiator::Automatic));
 }
 
-#[tokio::test]
-async fn an_interrupted_rollback_that_cannot_be_completed_does_not_block_the_next() {
-    let all = steps(&[]).await;
+async fn an_interrupted_rollback_that_cannot_be_completed_does_not_block_the_next(mode: RollbackMode) {
+    let all = steps(mode, &[]).await;
     let restore = all.iter().rposition(|step| step == "restore").unwrap();
-    let case = Case::new(&[]).await;
+    let case = Case::new(mode, &[]).await;
     assert!(case.attempt(restore + 2, Fault::Crash).await.is_none());
     case.scene.faults.disarm();
     // Neither a target nor the way back is left.
@@ -319,9 +237,8 @@ async fn an_interrupted_rollback_that_cannot_be_completed_does_not_block_the_nex
     assert_eq!(history[1].report.as_ref().unwrap().restored, fresh.id);
 }
 
-#[tokio::test]
-async fn a_damaged_intent_is_reported_and_set_aside_by_the_next_rollback() {
-    let case = Case::new(&[]).await;
+async fn a_damaged_intent_is_reported_and_set_aside_by_the_next_rollback(mode: RollbackMode) {
+    let case = Case::new(mode, &[]).await;
     std::fs::write(case.scene.state().join("intent"), "evoseal-rollback-intent 1 5 0\nxxxxx").unwrap();
     let manager = case.manager();
     assert!(matches!(manager.recover().await, Err(Error::Damaged { .. })));
@@ -329,4 +246,18 @@ async fn a_damaged_intent_is_reported_and_set_aside_by_the_next_rollback() {
     assert_eq!(case.scene.code(), "v1");
     assert!(case.scene.state().join("intent.damaged").exists());
     assert_eq!(manager.recover().await.unwrap(), None);
+}
+
+in_each_mode! {
+    killed_at_any_step_a_rollback_is_completed_exactly_once
+    killed_at_any_step_of_a_fall_back_it_is_completed_exactly_once
+    killed_at_any_step_of_a_failing_rollback_the_workspace_is_put_back
+    killed_again_at_any_step_of_the_recovery_it_is_completed_all_the_same
+    failing_at_any_step_it_either_succeeds_or_can_be_completed
+    recovery_does_not_try_again_what_failed_before_the_crash
+    recovery_goes_on_putting_back_what_was_being_put_back_when_time_was_up
+    work_done_between_a_crash_and_the_recovery_is_saved
+    a_new_rollback_first_completes_the_interrupted_one
+    an_interrupted_rollback_that_cannot_be_completed_does_not_block_the_next
+    a_damaged_intent_is_reported_and_set_aside_by_the_next_rollback
 }

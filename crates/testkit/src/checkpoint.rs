@@ -9,8 +9,9 @@ use evoseal_checkpoint::{
     CaptureStats, Checkpoint, CheckpointHandle, CheckpointStatistics, CheckpointStore, Damage, DeleteReport,
     Entry, Error, NewCheckpoint, RestoreMode, RestoreReport, Result, Source, VerifyReport, diff_entries,
 };
-use evoseal_types::{ChangeKind, CheckpointId, Digest, EntryPath, Timestamp, VersionId};
+use evoseal_types::{Change, ChangeKind, CheckpointId, Digest, EntryPath, Timestamp, VersionId};
 
+use crate::tree::Rules;
 use crate::{Faults, Node, Tree};
 
 /// One call of a [`FakeCheckpointStore`].
@@ -27,6 +28,9 @@ pub struct Call {
 /// Clones share everything, so that a test can open "the same store" a second time. Each call, and each path that a
 /// restore changes, is one step of the [`Faults`] it was made with. Time is a count of nanoseconds that goes up by one
 /// with each checkpoint.
+///
+/// Of ignore rules it knows names: each line of a `.gitignore` at the top is one, without patterns, and what bears it is
+/// ignored wherever it stands.
 ///
 /// ```
 /// use evoseal_checkpoint::{CheckpointStore, NewCheckpoint, RestoreMode, Source};
@@ -136,14 +140,29 @@ fn failed(action: &'static str, path: &Path, source: std::io::Error) -> Error {
     Error::Io { action, path: path.to_owned(), source }
 }
 
-fn read(directory: &Path) -> Result<Tree> {
-    Tree::read(directory).map_err(|source| failed("read", directory, source))
+/// What a capture of `directory` holds.
+fn capture(directory: &Path, also: &BTreeSet<EntryPath>) -> Result<Tree> {
+    let rules = Rules::of(directory).map_err(|source| failed("read", directory, source))?;
+    look(directory, &rules, |path| also.contains(path))
+}
+
+/// What of `target` is compared with `wanted`: by the rules of that tree, and what it holds counts in any case.
+fn present(target: &Path, wanted: &Tree) -> Result<Tree> {
+    look(target, &wanted.rules(), |path| wanted.0.contains_key(path))
+}
+
+fn look(directory: &Path, rules: &Rules, also: impl Fn(&EntryPath) -> bool) -> Result<Tree> {
+    Tree::capture(directory, rules, also).map_err(|source| failed("read", directory, source))
 }
 
 /// What would be done to `target`, and what it would look like.
 fn plan(target: &Path, mode: RestoreMode, wanted: &Tree) -> Result<RestoreReport> {
-    let present = if target.exists() { read(target)? } else { Tree::default() };
-    if mode == RestoreMode::Empty && !present.0.is_empty() {
+    let (all, present) = if target.exists() {
+        (look(target, &Rules::default(), |_| false)?, present(target, wanted)?)
+    } else {
+        Default::default()
+    };
+    if mode == RestoreMode::Empty && !all.0.is_empty() {
         return Err(Error::NotEmpty { path: target.to_owned() });
     }
     let changes = diff_entries(&present.entries(), &wanted.entries());
@@ -151,13 +170,36 @@ fn plan(target: &Path, mode: RestoreMode, wanted: &Tree) -> Result<RestoreReport
     Ok(RestoreReport { unchanged: (wanted.0.len() - touched) as u64, tree: wanted.digest(), changes })
 }
 
+/// Refuses a restore that would need the place of a folder in which something ignored lies.
+fn refuse_blocked(target: &Path, wanted: &Tree, changes: &[Change]) -> Result<()> {
+    let present = present(target, wanted)?;
+    let all = look(target, &Rules::default(), |_| false)?;
+    for change in changes.iter().filter(|change| change.kind == ChangeKind::KindChanged) {
+        let is_below = |path: &EntryPath| {
+            std::iter::successors(path.parent(), EntryPath::parent).any(|above| above == change.path)
+        };
+        if all.0.keys().any(|path| is_below(path) && !present.0.contains_key(path)) {
+            return Err(Error::NotEmpty { path: target.join(change.path.as_path()) });
+        }
+    }
+    Ok(())
+}
+
+/// Removes what stands at `place`; a folder in which something ignored lies stays.
+fn clear(place: &Path) -> std::io::Result<()> {
+    match Node::clear(place) {
+        Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        done => done,
+    }
+}
+
 #[async_trait]
 impl CheckpointStore for FakeCheckpointStore {
     async fn create(&self, source: Source, details: NewCheckpoint) -> Result<CheckpointHandle> {
         self.call("create", None)?;
         let tree = match source {
-            // Nothing is ignored here.
-            Source::Directory(directory) | Source::DirectoryWith { directory, .. } => read(&directory)?,
+            Source::Directory(directory) => capture(&directory, &BTreeSet::new())?,
+            Source::DirectoryWith { directory, also } => capture(&directory, &also)?,
             Source::Entries(entries) => {
                 let file = |(path, bytes)| (path, Node::File { bytes, executable: false });
                 Tree(entries.into_iter().map(file).collect())
@@ -220,6 +262,7 @@ impl CheckpointStore for FakeCheckpointStore {
         self.call("restore", Some(id))?;
         let wanted = self.stored(id)?.tree;
         let report = plan(target, mode, &wanted)?;
+        refuse_blocked(target, &wanted, &report.changes)?;
         let is_damaged = self.state().damaged.contains(&id);
         let bound = if is_damaged { report.changes.len().div_ceil(2) } else { usize::MAX };
         // What must go, goes from the leaves up; what must come, comes from the root down.
@@ -231,14 +274,14 @@ impl CheckpointStore for FakeCheckpointStore {
             let place: PathBuf = target.join(change.path.as_path());
             let done = match wanted.0.get(&change.path).filter(|_| adds) {
                 Some(node) => node.write(&place),
-                None => Node::clear(&place),
+                None => clear(&place),
             };
             done.map_err(|source| failed("restore", &place, source))?;
         }
         if is_damaged {
             return Err(damage(id));
         }
-        let tree = read(target)?.digest();
+        let tree = present(target, &wanted)?.digest();
         if tree != report.tree {
             return Err(Error::NotRestored { target: target.to_owned(), path: "?".to_owned() });
         }
@@ -247,7 +290,7 @@ impl CheckpointStore for FakeCheckpointStore {
 
     async fn tree_digest(&self, directory: &Path) -> Result<Digest> {
         self.call("tree_digest", None)?;
-        Ok(read(directory)?.digest())
+        Ok(capture(directory, &BTreeSet::new())?.digest())
     }
 
     async fn delete(&self, ids: &[CheckpointId]) -> Result<DeleteReport> {
@@ -381,5 +424,59 @@ mod tests {
         assert_eq!(faults.steps(), ["restore", "write b"]);
         store.restore(checkpoint.id, folder.path(), RestoreMode::InPlace).await.unwrap();
         assert_eq!(store.restored(), [checkpoint.id; 3]);
+    }
+    /// A workspace of these files; each holds its own name.
+    fn workspace(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let place = folder.path().join(name);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::write(place, name).unwrap();
+        }
+        fs::write(folder.path().join(".gitignore"), "cache/\nlog\n").unwrap();
+        folder
+    }
+
+    #[tokio::test]
+    async fn ignored_names_are_neither_captured_nor_removed_unless_they_are_asked_for() {
+        let folder = workspace(&["code", "d/log", "cache/x", "e/cache/y", "e/kept"]);
+        let store = FakeCheckpointStore::default();
+        let plain = capture(&store, folder.path()).await;
+        let paths =
+            |id| store.tree(id).unwrap().0.into_keys().map(|path| path.to_string()).collect::<Vec<_>>();
+        assert_eq!(paths(plain.id), [".gitignore", "code", "e", "e/kept"]);
+        assert_eq!(store.tree_digest(folder.path()).await.unwrap(), plain.tree);
+        let also = ["d", "d/log"].map(|path| EntryPath::new(path).unwrap()).into();
+        let source = Source::DirectoryWith { directory: folder.path().to_owned(), also };
+        let more = store.create(source, plain.details.clone()).await.unwrap().durable().await.unwrap();
+        assert_eq!(paths(more.id), [".gitignore", "code", "d", "d/log", "e", "e/kept"]);
+
+        // Rules of the workspace's own hide nothing, a folder stays for what is ignored in it, and the rest goes.
+        fs::write(folder.path().join(".gitignore"), "planted\n").unwrap();
+        fs::write(folder.path().join("planted"), "x").unwrap();
+        fs::write(folder.path().join("d/log"), "changed").unwrap();
+        fs::write(folder.path().join("d/appeared"), "x").unwrap();
+        store.restore(plain.id, folder.path(), RestoreMode::InPlace).await.unwrap();
+        let wanted = workspace(&["code", "d/log", "cache/x", "e/cache/y", "e/kept"]);
+        fs::write(wanted.path().join("d/log"), "changed").unwrap();
+        assert_eq!(Tree::read(folder.path()).unwrap(), Tree::read(wanted.path()).unwrap());
+        store.restore(more.id, folder.path(), RestoreMode::InPlace).await.unwrap();
+        assert_eq!(fs::read(folder.path().join("d/log")).unwrap(), b"d/log");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_holds_something_ignored_does_not_give_way() {
+        let folder = workspace(&["d"]);
+        let store = FakeCheckpointStore::default();
+        let checkpoint = capture(&store, folder.path()).await;
+        fs::remove_file(folder.path().join("d")).unwrap();
+        fs::create_dir(folder.path().join("d")).unwrap();
+        for name in ["d/log", "d/more"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let before = Tree::read(folder.path()).unwrap();
+        let error = store.restore(checkpoint.id, folder.path(), RestoreMode::InPlace).await.unwrap_err();
+        assert!(matches!(&error, Error::NotEmpty { path } if path.ends_with("d")), "{error}");
+        assert_eq!(Tree::read(folder.path()).unwrap(), before);
     }
 }

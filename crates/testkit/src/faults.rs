@@ -40,16 +40,20 @@ pub struct Faults {
 struct State {
     steps: Vec<String>,
     armed: Option<(usize, Fault)>,
+    kind: Option<io::ErrorKind>,
+    refused: Option<Refused>,
     observer: Option<Observer>,
 }
 
 type Observer = Arc<dyn Fn(&str) + Send + Sync>;
+type Refused = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State")
             .field("steps", &self.steps)
             .field("armed", &self.armed)
+            .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
 }
@@ -58,13 +62,25 @@ impl Faults {
     /// Forgets all steps so far; the step number `at`, counted from 0, will fail.
     pub fn arm(&self, at: usize, fault: Fault) {
         let mut state = self.state();
-        (state.steps, state.armed) = (Vec::new(), Some((at, fault)));
+        (state.steps, state.armed, state.refused) = (Vec::new(), Some((at, fault)), None);
+    }
+
+    /// Forgets all steps so far; those whose names are refused will fail with an error.
+    pub fn refuse(&self, is_refused: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let mut state = self.state();
+        (state.steps, state.armed) = (Vec::new(), None);
+        state.refused = Some(Arc::new(is_refused));
     }
 
     /// Forgets all steps so far; none will fail.
     pub fn disarm(&self) {
         let mut state = self.state();
-        (state.steps, state.armed) = (Vec::new(), None);
+        (state.steps, state.armed, state.refused) = (Vec::new(), None, None);
+    }
+
+    /// From now on what fails does so with an error of this kind, such as that of a full disk.
+    pub fn fail_with(&self, kind: io::ErrorKind) {
+        self.state().kind = Some(kind);
     }
 
     /// Calls `observer` with the name of each step from now on, before the step is taken.
@@ -81,7 +97,7 @@ impl Faults {
     ///
     /// # Errors
     ///
-    /// An error of kind `Other` if this step is chosen to fail.
+    /// An error of the kind that was chosen, or `Other`, if this step is chosen to fail.
     ///
     /// # Panics
     ///
@@ -97,13 +113,15 @@ impl Faults {
         let fault = match state.armed {
             Some((at, Fault::Once)) if number == at => Fault::Once,
             Some((at, fault @ (Fault::Forever | Fault::Crash))) if number >= at => fault,
+            _ if state.refused.as_ref().is_some_and(|is_refused| is_refused(name)) => Fault::Once,
             _ => return Ok(()),
         };
+        let kind = state.kind.unwrap_or(io::ErrorKind::Other);
         drop(state);
         if fault == Fault::Crash {
             std::panic::resume_unwind(Box::new(Crash));
         }
-        Err(io::Error::other(format!("injected at step {number}: {name}")))
+        Err(io::Error::new(kind, format!("injected at step {number}: {name}")))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -134,5 +152,11 @@ mod tests {
         let faults = Faults::default();
         faults.arm(0, Fault::Forever);
         assert!(faults.step("a").is_err() && faults.step("b").is_err());
+        faults.fail_with(io::ErrorKind::StorageFull);
+        assert_eq!(faults.step("c").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        faults.refuse(|name| name == "a");
+        assert_eq!(["a", "b", "a"].map(|name| faults.step(name).is_ok()), [false, true, false]);
+        faults.disarm();
+        faults.step("a").unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! A directory tree in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -58,6 +58,40 @@ impl Tree {
         Ok(tree)
     }
 
+    /// What of the tree below `directory` a capture holds: all but what `rules` ignore and `also` does not name. A folder
+    /// that holds ignored entries and nothing else is not part of the tree, unless `also` names it.
+    pub(crate) fn capture(
+        directory: &Path,
+        rules: &Rules,
+        also: impl Fn(&EntryPath) -> bool,
+    ) -> io::Result<Self> {
+        let (mut tree, mut full, mut holding) = (Self::default(), BTreeSet::new(), BTreeSet::new());
+        // Backwards, what a folder holds comes before the folder.
+        for (path, node) in Self::read(directory)?.0.into_iter().rev() {
+            let is_hollow = full.contains(&path) && !holding.contains(&path);
+            let counts = also(&path) || !rules.ignore(&path) && !is_hollow;
+            if let Some(parent) = path.parent() {
+                full.insert(parent.clone());
+                if counts {
+                    holding.insert(parent);
+                }
+            }
+            if counts {
+                tree.0.insert(path, node);
+            }
+        }
+        Ok(tree)
+    }
+
+    /// The ignore rules that the tree holds.
+    pub(crate) fn rules(&self) -> Rules {
+        let file = EntryPath::new(".gitignore").expect("a name is a path");
+        match self.0.get(&file) {
+            Some(Node::File { bytes, .. }) => Rules::parse(bytes),
+            _ => Rules::default(),
+        }
+    }
+
     /// The entries as a checkpoint lists them.
     pub fn entries(&self) -> Vec<Entry> {
         let entry = |(path, node): (&EntryPath, &Node)| Entry { path: path.clone(), kind: node.kind() };
@@ -86,6 +120,31 @@ impl Tree {
             }
         }
         Digest::of(&bytes)
+    }
+}
+
+/// The little of ignore rules that a fake understands: each line of the `.gitignore` at the top is a name, and whatever
+/// bears it, anywhere in the tree, is ignored with all below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Rules(BTreeSet<Vec<u8>>);
+
+impl Rules {
+    fn parse(bytes: &[u8]) -> Self {
+        let name = |line: &[u8]| line.strip_suffix(b"/").unwrap_or(line).to_vec();
+        Self(bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(name).collect())
+    }
+
+    /// The rules of the workspace at `directory`.
+    pub(crate) fn of(directory: &Path) -> io::Result<Self> {
+        let file = directory.join(".gitignore");
+        if !fs::symlink_metadata(&file).is_ok_and(|found| found.is_file()) {
+            return Ok(Self::default());
+        }
+        Ok(Self::parse(&fs::read(file)?))
+    }
+
+    fn ignore(&self, path: &EntryPath) -> bool {
+        path.components().any(|name| self.0.contains(name))
     }
 }
 

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use evoseal_checkpoint::{
     Checkpoint, CheckpointManager, CheckpointSettings, NewCheckpoint, RestoreMode, Source,
 };
+use evoseal_rollback::RollbackMode;
 
 use crate::report::{Findings, complain, print};
 use crate::scenario::Expected;
@@ -86,8 +87,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mark = |name: &str| place.join(name).exists();
     mark(BEGIN);
     let done = match &arguments.operation {
-        Operation::Rollback { version, exchange } => rollback::by_library(place, Some(version), *exchange),
-        Operation::Recover => rollback::by_library(place, None, false),
+        Operation::Rollback { version, exchange } => {
+            let mode = if *exchange { RollbackMode::Exchange } else { RollbackMode::InPlace };
+            rollback::by_library(place, mode, Some(version))
+        }
+        // What was begun is completed in the mode that it was begun in.
+        Operation::Recover => rollback::by_library(place, RollbackMode::default(), None),
         _ => operate(place, arguments).map_err(Into::into),
     };
     mark(END);

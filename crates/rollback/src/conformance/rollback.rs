@@ -1,18 +1,26 @@
 //! The suite for [`Rollback`].
 
+mod bench;
+mod health;
+mod ignored;
+mod targets;
+
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use evoseal_checkpoint::{Checkpoint, CheckpointStore, NewCheckpoint, Source};
-use evoseal_types::{CheckpointId, Digest, VersionId};
+use evoseal_checkpoint::CheckpointStore;
+use evoseal_types::CheckpointId;
 
-use super::watched::Watched;
+use self::bench::{Bench, request, version};
+pub use self::health::*;
+pub use self::ignored::*;
+pub use self::targets::*;
 use super::{Case, list_cases};
-use crate::{Error, Initiator, Rollback, RollbackRequest, Target};
+use crate::{Error, Initiator, Rollback, RollbackRequest, Target, Verifier};
 
-/// Makes what the suite looks at: implementations with the default limits and without a health check.
+/// Makes what the suite looks at.
 pub trait RollbackFixture: fmt::Debug + Send + Sync {
     /// A new, empty store that keeps its files, if it has any, in `directory`.
     fn store(&self, directory: &Path) -> Arc<dyn CheckpointStore>;
@@ -21,7 +29,7 @@ pub trait RollbackFixture: fmt::Debug + Send + Sync {
     fn open(&self, place: &Place) -> Box<dyn Rollback>;
 }
 
-/// Where an implementation is to work. It is removed when the case ends.
+/// Where an implementation is to work, and by which limits. It is removed when the case ends.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The checkpoints.
@@ -30,70 +38,12 @@ pub struct Place {
     pub workspace: PathBuf,
     /// Where the implementation may keep what it must remember; outside of the workspace, not there yet.
     pub state: PathBuf,
-}
-
-/// A place with three known-good versions, `v1` to `v3`; the workspace is at `v3`, with one edit more.
-struct Bench<'a> {
-    fixture: &'a dyn RollbackFixture,
-    place: Place,
-    watched: Arc<Watched>,
-    ids: Vec<CheckpointId>,
-    _folder: tempfile::TempDir,
-}
-
-impl<'a> Bench<'a> {
-    async fn new(fixture: &'a dyn RollbackFixture) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary directory can be made");
-        let watched = Arc::new(Watched::new(fixture.store(&folder.path().join("store"))));
-        let place = Place {
-            store: Arc::clone(&watched) as _,
-            workspace: folder.path().join("workspace"),
-            state: folder.path().join("state"),
-        };
-        fs::create_dir(&place.workspace).expect("the workspace can be made");
-        let mut bench = Self { fixture, place, watched, ids: Vec::new(), _folder: folder };
-        let rollback = bench.open();
-        for name in ["v1", "v2", "v3"] {
-            bench.write(name);
-            let id = bench.checkpoint(name).await.id;
-            rollback.mark_known_good(id).await.expect("a version can be marked as known-good");
-            bench.ids.push(id);
-        }
-        bench.write("edited");
-        bench
-    }
-
-    fn open(&self) -> Box<dyn Rollback> {
-        self.fixture.open(&self.place)
-    }
-
-    fn write(&self, text: &str) {
-        fs::write(self.place.workspace.join("code"), text).expect("the workspace can be written");
-    }
-
-    async fn checkpoint(&self, name: &str) -> Checkpoint {
-        let parent = self.ids.last().copied();
-        let details = NewCheckpoint { parent, ..NewCheckpoint::of(version(name)) };
-        let source = Source::Directory(self.place.workspace.clone());
-        let handle = self.place.store.create(source, details).await.expect("a checkpoint can be made");
-        handle.durable().await.expect("a checkpoint becomes durable")
-    }
-
-    async fn tree(&self) -> Digest {
-        self.place.store.tree_digest(&self.place.workspace).await.expect("the workspace can be read")
-    }
-
-    async fn tree_of(&self, id: CheckpointId) -> Digest {
-        self.place.store.load(id).await.expect("the checkpoint is there").tree
-    }
-}
-
-fn version(name: &str) -> VersionId {
-    VersionId::new(name).expect("the suite's version ids are valid")
-}
-
-fn request(target: Target) -> RollbackRequest {
-    RollbackRequest { target, reason: "conformance".to_owned(), initiator: Initiator::Automatic }
+    /// The health check after each restore, where there is one.
+    pub verifier: Option<Arc<dyn Verifier>>,
+    /// How many targets are tried in all; at least 1.
+    pub attempts_max: u32,
+    /// How long all attempts may take together.
+    pub time_max: Duration,
 }
 
 /// Success means that the workspace equals the checkpoint that the report names, for every kind of target.
@@ -144,24 +94,22 @@ pub async fn a_damaged_target_falls_back_and_says_so<F: RollbackFixture>(fixture
 
 /// At most three targets are tried, each once, and the error lists them.
 pub async fn no_target_is_tried_twice_and_at_most_three_are<F: RollbackFixture>(fixture: &F) {
-    let bench = Bench::new(fixture).await;
+    let mut bench = Bench::new(fixture).await;
     bench.write("v4");
-    let newest = bench.checkpoint("v4").await.id;
-    let rollback = bench.open();
-    rollback.mark_known_good(newest).await.expect("a version can be marked as known-good");
+    bench.accept("v4").await;
     bench.write("edited");
-    for id in bench.ids.iter().chain([&newest]) {
+    for id in &bench.ids {
         bench.watched.damage(*id);
     }
-    let error =
-        rollback.roll_back(request(Target::LastKnownGood)).await.expect_err("every target is damaged");
+    let error = bench.roll_back(Target::LastKnownGood).await.expect_err("every target is damaged");
     let Error::Exhausted { attempts } = &error else { panic!("the error is {error}") };
-    let expected = [newest, bench.ids[2], bench.ids[1]];
+    let expected = [bench.ids[3], bench.ids[2], bench.ids[1]];
     let listed: Vec<CheckpointId> = attempts.iter().map(|attempt| attempt.checkpoint).collect();
     assert_eq!(listed, expected, "the targets in the error");
-    let targets = |id: &CheckpointId| bench.ids.contains(id) || *id == newest;
-    let tried: Vec<CheckpointId> = bench.watched.restored().into_iter().filter(targets).collect();
-    assert_eq!(tried, expected, "the restores that were begun");
+    // Where damage is found by reading alone no restore is begun.
+    let mut begun = expected.to_vec();
+    begun.retain(|id| bench.restored().contains(id));
+    assert_eq!(bench.restored(), begun, "the restores that were begun");
 }
 
 /// After an error the workspace is as it was.
@@ -179,13 +127,8 @@ pub async fn after_a_failure_the_workspace_is_as_it_was<F: RollbackFixture>(fixt
 pub async fn an_interrupted_rollback_is_completed_by_recovery<F: RollbackFixture>(fixture: &F) {
     let bench = Bench::new(fixture).await;
     let edited = bench.tree().await;
-    let rollback = bench.open();
-    bench.watched.die_in_restore();
     let target = bench.ids[0];
-    let killed =
-        tokio::spawn(async move { rollback.roll_back(request(Target::Checkpoint(target))).await }).await;
-    assert!(killed.is_err(), "it survived the death of its store: {killed:?}");
-    bench.watched.revive();
+    bench.die_in_restore(target, request(Target::Checkpoint(target))).await;
 
     let rollback = bench.open();
     let report = rollback.recover().await.expect("it can be completed");
@@ -245,6 +188,19 @@ pub async fn a_preview_changes_nothing<F: RollbackFixture>(fixture: &F) {
     );
 }
 
+/// Clearing the caches touches nothing that a version holds, and is no rollback.
+pub async fn clearing_caches_is_no_rollback<F: RollbackFixture>(fixture: &F) {
+    let bench = Bench::new(fixture).await;
+    let before = bench.tree().await;
+    let rollback = bench.open();
+    for _ in 0..2 {
+        rollback.clear_caches(bench.ids[0]).await.expect("caches can be cleared any number of times");
+        assert_eq!(bench.tree().await, before, "the workspace after its caches were cleared");
+    }
+    let history = rollback.history().await.expect("the history can be read");
+    assert!(history.is_empty(), "it is no rollback: {history:?}");
+}
+
 /// The statistics agree with the history and tell apart who asked.
 pub async fn statistics_tell_who_asked<F: RollbackFixture>(fixture: &F) {
     let bench = Bench::new(fixture).await;
@@ -278,7 +234,27 @@ macro_rules! __rollback_cases {
             every_call_is_recorded_once_and_remembered
             known_good_versions_are_remembered_in_order
             a_preview_changes_nothing
+            clearing_caches_is_no_rollback
             statistics_tell_who_asked
+            statistics_count_each_rollback_once
+            the_best_version_has_the_best_mean_and_is_the_newest_of_equals
+            what_was_never_measured_has_no_best_version
+            a_baseline_is_the_checkpoint_that_it_stands_for
+            an_undo_goes_back_and_an_undo_of_it_forward_again
+            nothing_is_undone_before_something_was_changed
+            what_was_deleted_is_not_undone
+            nothing_takes_the_place_of_what_an_undo_means
+            an_ignored_file_that_is_overwritten_is_saved_and_brought_back_by_undo
+            an_ignored_file_that_is_removed_is_saved_and_brought_back_by_undo
+            ignored_files_that_no_version_holds_stay
+            after_a_failure_ignored_files_are_as_they_were
+            an_interrupted_rollback_costs_no_ignored_file
+            an_unhealthy_target_falls_back_and_says_so
+            where_no_version_is_healthy_the_workspace_is_as_it_was
+            as_many_targets_are_tried_as_the_limit_allows
+            a_health_check_that_changes_the_workspace_is_not_believed
+            a_health_check_that_never_answers_is_no_approval
+            recovery_leaves_an_unhealthy_target_too
         }
     };
 }

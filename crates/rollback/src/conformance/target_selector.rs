@@ -1,7 +1,9 @@
 //! The suite for [`TargetSelector`].
 
 use evoseal_checkpoint::{Checkpoint, NewCheckpoint};
-use evoseal_types::{CheckpointId, Digest, Timestamp, VersionId};
+use evoseal_types::{
+    CheckpointId, Digest, Direction, MetricSamples, MetricSpec, Objective, Timestamp, VersionId,
+};
 
 use super::{Case, list_cases};
 use crate::{Error, Target, TargetSelector};
@@ -39,6 +41,62 @@ fn listing() -> (Vec<Checkpoint>, Vec<CheckpointId>) {
     (checkpoints, ["v1", "gone", "v2", "v3-again"].map(id).to_vec())
 }
 
+fn spec(metric: &str, harmful: Direction) -> MetricSpec {
+    MetricSpec::new(metric, "points", harmful).expect("the suite's metric is valid")
+}
+
+fn best(metric: &str, harmful: Direction) -> Target {
+    Target::Best(Objective { metric: spec(metric, harmful).name, direction: harmful })
+}
+
+fn baseline(name: &str) -> Target {
+    Target::Baseline { name: "release".to_owned(), checkpoint: id(name) }
+}
+
+/// Versions with samples of `score`. All are known to be good, except that `v6` and `v7`, the extremes, were not accepted
+/// and that `v8` is gone.
+fn measured() -> (Vec<Checkpoint>, Vec<CheckpointId>) {
+    let with = |name: &str, values: &[f64]| {
+        let mut checkpoint = checkpoint(name, None);
+        checkpoint.details.metrics =
+            vec![MetricSamples::independent(spec("score", Direction::Decrease), values)];
+        checkpoint
+    };
+    let checkpoints = vec![
+        with("v1", &[-3.0, -5.0]),
+        with("v2", &[4.0, f64::NAN, 6.0]),
+        with("v3", &[9.0, 1.0]),
+        with("v4", &[-4.0, f64::INFINITY]),
+        with("v5", &[f64::NAN, f64::NEG_INFINITY]),
+        with("v6", &[99.0]),
+        with("v7", &[-99.0]),
+        with("v9", &[]),
+    ];
+    (checkpoints, ["v1", "v2", "v3", "v4", "v5", "v8", "v9"].map(id).to_vec())
+}
+
+/// The best version is the known-good one with the best mean of the finite samples, the newest of equals.
+pub async fn the_best_target_has_the_best_mean_and_is_the_newest_of_equals<S: TargetSelector>(selector: &S) {
+    let (checkpoints, known_good) = measured();
+    for (harmful, expected) in [(Direction::Decrease, "v3"), (Direction::Increase, "v4")] {
+        let ladder = selector.select(&best("score", harmful), &checkpoints, &known_good);
+        let ladder = ladder.unwrap_or_else(|error| panic!("harmful is {harmful:?}: {error}"));
+        assert_eq!(ladder.first(), Some(&id(expected)), "harmful is {harmful:?}");
+        let fallbacks = ladder[1..].iter().all(|fallback| known_good.contains(fallback));
+        assert!(fallbacks, "it falls back to what nobody accepted: {ladder:?}");
+    }
+}
+
+/// Without a finite sample of the metric in a known-good version there is no best one.
+pub async fn what_was_never_measured_has_no_best_target<S: TargetSelector>(selector: &S) {
+    let (checkpoints, known_good) = measured();
+    let unmeasured = ["v5", "v8", "v9"].map(id);
+    for (metric, good) in [("another", known_good.as_slice()), ("score", &unmeasured), ("score", &[])] {
+        let answer = selector.select(&best(metric, Direction::Decrease), &checkpoints, good);
+        assert!(matches!(answer, Err(Error::NoTarget { .. })), "{metric} of {good:?} gives {answer:?}");
+    }
+}
+
 /// The first element is what the request names.
 pub async fn the_first_target_is_the_requested_one<S: TargetSelector>(selector: &S) {
     let (checkpoints, known_good) = listing();
@@ -49,6 +107,8 @@ pub async fn the_first_target_is_the_requested_one<S: TargetSelector>(selector: 
         (Target::Version(version("v1")), "v1"),
         (Target::LastKnownGood, "v3-again"),
         (Target::Parent, "v2"),
+        (baseline("v1"), "v1"),
+        (baseline("v4"), "v4"),
     ] {
         let ladder = selector.select(&target, &checkpoints, &known_good);
         let ladder = ladder.unwrap_or_else(|error| panic!("{target:?}: {error}"));
@@ -87,10 +147,11 @@ pub async fn every_fallback_is_known_to_be_good<S: TargetSelector>(selector: &S)
     }
 }
 
-/// What does not exist is [`Error::NoTarget`].
+/// What does not exist is [`Error::NoTarget`], and so is an undo: a selector does not know what the workspace held before.
 pub async fn what_does_not_exist_is_no_target<S: TargetSelector>(selector: &S) {
     let (checkpoints, known_good) = listing();
-    let unknown = [Target::Checkpoint(id("gone")), Target::Version(version("v9"))];
+    let unknown =
+        [Target::Checkpoint(id("gone")), Target::Version(version("v9")), baseline("gone"), Target::Undo];
     let nothing_good = [Target::LastKnownGood, Target::Parent];
     for (target, good) in unknown
         .iter()
@@ -123,6 +184,8 @@ macro_rules! __target_selector_cases {
     ($then:path, $arguments:tt) => {
         $then! { $arguments
             the_first_target_is_the_requested_one
+            the_best_target_has_the_best_mean_and_is_the_newest_of_equals
+            what_was_never_measured_has_no_best_target
             every_target_exists_and_stands_once
             every_fallback_is_known_to_be_good
             what_does_not_exist_is_no_target

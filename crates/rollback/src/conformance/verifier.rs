@@ -79,6 +79,24 @@ pub async fn looking_changes_nothing<F: VerifierFixture>(fixture: &F) {
     assert_eq!(tree().await, spoiled, "after looking at an unhealthy workspace");
 }
 
+/// A look that is dropped, as it is when time is up, leaves nothing behind, and the next one is not disturbed by it.
+pub async fn a_look_that_is_dropped_leaves_nothing_behind<F: VerifierFixture>(fixture: &F) {
+    let directory = directory();
+    let subject = fixture.subject(directory.path()).await;
+    {
+        let mut look = subject.verifier.verify(&subject.workspace, &subject.checkpoint);
+        // One poll starts it; whether that is the whole of it does not matter.
+        std::future::poll_fn(|ctx| {
+            let _ = look.as_mut().poll(ctx);
+            std::task::Poll::Ready(())
+        })
+        .await;
+    }
+    assert_eq!(subject.look().await, Ok(()), "the look after the one that was dropped");
+    let tree = subject.store.tree_digest(&subject.workspace).await.expect("the workspace can be read");
+    assert_eq!(tree, subject.checkpoint.tree, "after a look that was dropped");
+}
+
 /// Hands the names of all cases to another macro.
 #[doc(hidden)]
 #[macro_export]
@@ -88,6 +106,7 @@ macro_rules! __verifier_cases {
             a_healthy_workspace_is_called_healthy
             an_unhealthy_workspace_is_called_so_with_a_reason
             looking_changes_nothing
+            a_look_that_is_dropped_leaves_nothing_behind
         }
     };
 }

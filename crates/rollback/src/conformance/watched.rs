@@ -22,7 +22,7 @@ pub(crate) struct Watched {
 struct State {
     damaged: BTreeSet<CheckpointId>,
     restored: Vec<CheckpointId>,
-    dies_in_restore: bool,
+    dies_in_restore: Option<CheckpointId>,
     is_dead: bool,
 }
 
@@ -40,15 +40,15 @@ impl Watched {
         self.state().restored.clone()
     }
 
-    /// The next restore changes something and then unwinds, and so does every later call: the process is dead.
-    pub(crate) fn die_in_restore(&self) {
-        self.state().dies_in_restore = true;
+    /// The next restore of `id` changes something and then unwinds, and so does every later call: the process is dead.
+    pub(crate) fn die_in_restore_of(&self, id: CheckpointId) {
+        self.state().dies_in_restore = Some(id);
     }
 
     /// Works again: the process was started anew.
     pub(crate) fn revive(&self) {
         let mut state = self.state();
-        (state.dies_in_restore, state.is_dead) = (false, false);
+        (state.dies_in_restore, state.is_dead) = (None, false);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,12 +113,18 @@ impl CheckpointStore for Watched {
         let (dies, is_damaged) = {
             let mut state = self.state();
             state.restored.push(id);
-            state.is_dead = state.dies_in_restore;
+            state.is_dead = state.dies_in_restore == Some(id);
             (state.is_dead, state.damaged.contains(&id))
         };
+        if dies {
+            // All that it would change has changed, and one thing more: whoever only counts on the old state of something
+            // finds it gone.
+            let _ = self.inner.restore(id, target, mode).await;
+        }
         if dies || is_damaged {
             let half = target.join("half-restored");
-            std::fs::write(&half, "").map_err(|source| Error::Io { action: "write", path: half, source })?;
+            let written = std::fs::create_dir_all(target).and_then(|()| std::fs::write(&half, ""));
+            written.map_err(|source| Error::Io { action: "write", path: half, source })?;
         }
         if dies {
             die();

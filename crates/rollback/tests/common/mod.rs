@@ -1,5 +1,14 @@
 //! One workspace with a store and a state directory, and what the tests do with them.
-#![allow(clippy::unwrap_used, dead_code, reason = "tests; each uses a part of this")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "tests; each uses a part of this"
+)]
+
+#[cfg(feature = "conformance")]
+pub(crate) mod case;
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +16,8 @@ use std::sync::Arc;
 
 use evoseal_checkpoint::{Checkpoint, CheckpointStore, NewCheckpoint, Source};
 use evoseal_rollback::{
-    Initiator, RollbackManager, RollbackManagerBuilder, RollbackRequest, RollbackSettings, Target,
+    Initiator, RollbackManager, RollbackManagerBuilder, RollbackMode, RollbackRequest, RollbackSettings,
+    Target,
 };
 use evoseal_testkit::{FakeCheckpointStore, Faults, Tree};
 use evoseal_types::{CheckpointId, ManualClock, VersionId};
@@ -18,7 +28,11 @@ pub(crate) struct Scene {
     pub(crate) faults: Faults,
     pub(crate) store: FakeCheckpointStore,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) mode: RollbackMode,
 }
+
+/// Both ways in which a workspace becomes another version.
+pub(crate) const MODES: [RollbackMode; 2] = [RollbackMode::InPlace, RollbackMode::Exchange];
 
 impl Scene {
     /// An empty workspace.
@@ -27,7 +41,8 @@ impl Scene {
         fs::create_dir(folder.path().join("workspace")).unwrap();
         let faults = Faults::default();
         let store = FakeCheckpointStore::with_faults(faults.clone());
-        Self { folder, store, faults, clock: Arc::new(ManualClock::default()) }
+        let clock = Arc::new(ManualClock::default());
+        Self { folder, store, faults, clock, mode: RollbackMode::InPlace }
     }
 
     /// A workspace with a history of `names`, each one version that holds its name in `code`, and more entries than
@@ -74,6 +89,12 @@ impl Scene {
     pub(crate) fn builder(&self) -> RollbackManagerBuilder {
         let store = Arc::new(self.store.clone());
         RollbackManager::builder(store, self.workspace(), self.state(), Arc::clone(&self.clock) as _)
+            .settings(self.settings())
+    }
+
+    /// The defaults, in the scene's mode.
+    pub(crate) fn settings(&self) -> RollbackSettings {
+        RollbackSettings { mode: self.mode, ..RollbackSettings::default() }
     }
 
     pub(crate) fn manager(&self) -> RollbackManager {
@@ -84,6 +105,19 @@ impl Scene {
         self.builder().settings(settings).build().unwrap()
     }
 }
+
+/// One test of each function in each mode.
+macro_rules! in_each_mode {
+    ($($name:ident)*) => {
+        mod in_place {
+            $(#[tokio::test] async fn $name() { super::$name(super::RollbackMode::InPlace).await; })*
+        }
+        mod exchange {
+            $(#[tokio::test] async fn $name() { super::$name(super::RollbackMode::Exchange).await; })*
+        }
+    };
+}
+pub(crate) use in_each_mode;
 
 pub(crate) fn version(name: &str) -> VersionId {
     VersionId::new(name).unwrap()

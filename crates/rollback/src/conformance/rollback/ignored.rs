@@ -1,0 +1,121 @@
+//! What no version holds, because it is ignored, is lost by none of them.
+
+use std::sync::Arc;
+
+use evoseal_types::{CheckpointId, EntryPath};
+
+use super::RollbackFixture;
+use super::bench::{Bench, Doctor, request};
+use crate::Target;
+
+/// `v1` holds the file `notes`. `v2` ignores it, and so it has become a person's own; it is in no version as it is now.
+async fn notes_of_a_person(fixture: &dyn RollbackFixture) -> Bench<'_> {
+    let mut bench = Bench::empty(fixture);
+    bench.write("v1");
+    bench.write_file("notes", "of v1");
+    bench.accept("v1").await;
+    bench.write("v2");
+    bench.write_file(".gitignore", "notes\ncache\n");
+    bench.accept("v2").await;
+    bench.write_file("notes", "mine");
+    bench.write_file("cache/deep/x", "made by a build");
+    bench
+}
+
+fn path(text: &str) -> EntryPath {
+    EntryPath::new(text).expect("the suite's paths are valid")
+}
+
+async fn saved_notes(bench: &Bench<'_>, saved: Option<CheckpointId>) -> String {
+    let saved = saved.expect("the report names the checkpoint of the notes");
+    let bytes = bench.place.store.read_file(saved, &path("notes")).await;
+    String::from_utf8(bytes.expect("the notes were saved")).expect("the notes are text")
+}
+
+/// An ignored file that an older version would overwrite is saved first, and an undo brings it back.
+pub async fn an_ignored_file_that_is_overwritten_is_saved_and_brought_back_by_undo<F: RollbackFixture>(
+    fixture: &F,
+) {
+    let bench = notes_of_a_person(fixture).await;
+    let report = bench.roll_back(Target::Checkpoint(bench.ids[0])).await.expect("the target is whole");
+    assert_eq!(bench.read("notes").as_deref(), Some("of v1"), "the notes at v1");
+    assert_eq!(saved_notes(&bench, report.saved).await, "mine", "the saved notes");
+    bench.roll_back(Target::Undo).await.expect("something can be undone");
+    assert_eq!(bench.tree().await, bench.tree_of(bench.ids[1]).await, "the workspace after the undo");
+    assert_eq!(bench.read("notes").as_deref(), Some("mine"), "the notes after the undo");
+    bench.roll_back(Target::Undo).await.expect("something can be undone");
+    assert_eq!(bench.tree().await, bench.tree_of(bench.ids[0]).await, "the workspace, forward again");
+    assert_eq!(bench.read("notes").as_deref(), Some("of v1"), "the notes, forward again");
+}
+
+/// An ignored file that an older version would remove, because its rules do not ignore it, is saved first too.
+pub async fn an_ignored_file_that_is_removed_is_saved_and_brought_back_by_undo<F: RollbackFixture>(
+    fixture: &F,
+) {
+    let mut bench = Bench::empty(fixture);
+    bench.write("v1");
+    bench.accept("v1").await;
+    bench.write("v2");
+    bench.write_file(".gitignore", "notes\n");
+    bench.accept("v2").await;
+    bench.write_file("notes", "mine");
+    bench.roll_back(Target::Checkpoint(bench.ids[0])).await.expect("the target is whole");
+    assert_eq!(bench.tree().await, bench.tree_of(bench.ids[0]).await, "the workspace at v1");
+    assert!(bench.is_held("notes", "mine").await, "the notes are lost");
+    bench.roll_back(Target::Undo).await.expect("something can be undone");
+    assert_eq!(bench.tree().await, bench.tree_of(bench.ids[1]).await, "the workspace after the undo");
+    assert_eq!(bench.read("notes").as_deref(), Some("mine"), "the notes after the undo");
+}
+
+/// Ignored files that the restored version does not hold are not touched, whether the rollback succeeds or fails.
+pub async fn ignored_files_that_no_version_holds_stay<F: RollbackFixture>(fixture: &F) {
+    let mut bench = notes_of_a_person(fixture).await;
+    bench.write("v3");
+    bench.accept("v3").await;
+    bench.write("edited");
+    let stay = |bench: &Bench<'_>, when: &str| {
+        assert_eq!(bench.read("notes").as_deref(), Some("mine"), "the notes {when}");
+        let built = bench.read("cache/deep/x");
+        assert_eq!(built.as_deref(), Some("made by a build"), "the build cache {when}");
+    };
+    bench.roll_back(Target::Checkpoint(bench.ids[1])).await.expect("the target is whole");
+    stay(&bench, "after a rollback");
+    bench.roll_back(Target::Undo).await.expect("something can be undone");
+    stay(&bench, "after an undo");
+    bench.watched.damage(bench.ids[2]);
+    bench.roll_back(Target::LastKnownGood).await.expect("an older version is whole");
+    stay(&bench, "after a rollback that fell back");
+    for id in &bench.ids {
+        bench.watched.damage(*id);
+    }
+    bench.roll_back(Target::LastKnownGood).await.expect_err("every target is damaged");
+    stay(&bench, "after a rollback that failed");
+}
+
+/// A rollback that fails puts back the ignored files that it has overwritten.
+pub async fn after_a_failure_ignored_files_are_as_they_were<F: RollbackFixture>(fixture: &F) {
+    let mut bench = notes_of_a_person(fixture).await;
+    let doctor = Arc::new(Doctor::default());
+    doctor.condemn(bench.ids[0]);
+    bench.place.verifier = Some(Arc::<Doctor>::clone(&doctor));
+    let before = bench.tree().await;
+    bench.roll_back(Target::Checkpoint(bench.ids[0])).await.expect_err("the target is unhealthy");
+    assert_eq!(doctor.looked_at(), bench.ids[..1], "what was looked at");
+    assert_eq!(bench.tree().await, before, "the workspace");
+    assert_eq!(bench.read("notes").as_deref(), Some("mine"), "the notes");
+    assert_eq!(bench.read("cache/deep/x").as_deref(), Some("made by a build"), "the build cache");
+}
+
+/// A rollback that was killed loses no ignored file either.
+pub async fn an_interrupted_rollback_costs_no_ignored_file<F: RollbackFixture>(fixture: &F) {
+    let bench = notes_of_a_person(fixture).await;
+    let target = bench.ids[0];
+    bench.die_in_restore(target, request(Target::Checkpoint(target))).await;
+    let report = bench.open().recover().await.expect("it can be completed");
+    let report = report.expect("recovery finds the interrupted rollback");
+    assert_eq!(bench.read("notes").as_deref(), Some("of v1"), "the notes at v1");
+    assert_eq!(saved_notes(&bench, report.saved).await, "mine", "the saved notes");
+    bench.roll_back(Target::Undo).await.expect("something can be undone");
+    assert_eq!(bench.read("notes").as_deref(), Some("mine"), "the notes after the undo");
+    assert_eq!(bench.read("cache/deep/x").as_deref(), Some("made by a build"), "the build cache");
+}
