@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use evoseal_types::ErrorClass;
+use evoseal_types::{ErrorClass, is_storage_full};
 
 use crate::Attempt;
 
@@ -102,6 +102,14 @@ fn summary(attempts: &[Attempt]) -> String {
 }
 
 impl Error {
+    /// Whether the place refuses to be written to, by whatever version: its disk is full or can only be read.
+    pub(crate) fn is_no_verdict(&self) -> bool {
+        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        let kinds =
+            causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+        is_storage_full(self) || kinds.into_iter().any(|kind| kind == std::io::ErrorKind::ReadOnlyFilesystem)
+    }
+
     /// What the caller should do.
     pub fn class(&self) -> ErrorClass {
         match self {

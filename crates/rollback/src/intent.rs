@@ -26,6 +26,12 @@ pub(crate) struct Intent {
     /// How the workspace becomes the target.
     #[serde(default, skip_serializing_if = "RollbackMode::is_in_place")]
     pub(crate) mode: RollbackMode,
+    /// A checkpoint that has what the original has, and more of what is ignored: what a later target would touch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) later: Option<CheckpointId>,
+    /// With how many of the targets, from the first, all is held that is at stake. The others were not tried.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(crate) held: usize,
     /// What is tried, in order; never empty, no element twice.
     pub(crate) ladder: Vec<CheckpointId>,
     /// What failed so far. These are the first elements of the ladder; they are not tried again.
@@ -47,8 +53,13 @@ impl Intent {
     /// while the rollback goes on. Two rollbacks cannot share it, since each adds a record and so raises
     /// `after_sequence` for the next.
     pub(crate) fn key(&self) -> Digest {
-        let begun = Self { attempts: Vec::new(), giving_up: None, ..self.clone() };
+        let begun = Self { attempts: Vec::new(), giving_up: None, later: None, held: one(), ..self.clone() };
         Digest::of(&begun.to_json())
+    }
+
+    /// The checkpoint that has most of the workspace as it was.
+    pub(crate) fn way_back(&self) -> CheckpointId {
+        self.later.unwrap_or(self.original)
     }
 
     /// The target that is to be tried next.
@@ -86,6 +97,15 @@ impl Intent {
     }
 }
 
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_one(count: &usize) -> bool {
+    *count == one()
+}
+
 /// The format's name and version.
 const MAGIC: &str = "evoseal-rollback-intent 1";
 
@@ -109,6 +129,8 @@ mod tests {
             from_tree: Digest::of(b"tree"),
             saved: None,
             mode: RollbackMode::Exchange,
+            later: None,
+            held: 1,
             ladder: vec![id],
             attempts: Vec::new(),
             giving_up: None,
@@ -131,7 +153,8 @@ mod tests {
     fn progress_does_not_change_the_key() {
         let id = CheckpointId::new(Digest::of(b"v1"));
         let attempts = vec![Attempt { checkpoint: id, error: Some("damaged".to_owned()) }];
-        let later = Intent { attempts, giving_up: Some(GivingUp::TimedOut), ..intent() };
+        let later =
+            Intent { attempts, giving_up: Some(GivingUp::TimedOut), later: Some(id), held: 2, ..intent() };
         assert_eq!(later.key(), intent().key());
         assert_ne!(Intent { after_sequence: 5, ..intent() }.key(), intent().key());
     }

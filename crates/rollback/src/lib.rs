@@ -139,6 +139,7 @@ mod saving;
 mod seen;
 mod selector;
 mod settings;
+mod stake;
 mod state;
 mod statistics;
 mod swap;

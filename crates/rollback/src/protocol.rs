@@ -4,16 +4,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evoseal_checkpoint::{
-    Checkpoint, CheckpointStore, CheckpointStoreExt, NewCheckpoint, RestoreMode, Source,
-};
-use evoseal_types::{Change, CheckpointId, Clock, Digest, EntryPath, ErrorClass, VersionId};
+use evoseal_checkpoint::{Checkpoint, CheckpointStore, CheckpointStoreExt, RestoreMode};
+use evoseal_types::{Change, ChangeKind, CheckpointId, Clock, Digest, EntryPath, ErrorClass};
 
 use crate::deadline::Deadline;
 use crate::exchange::Exchange;
 use crate::files::Files;
 use crate::intent::{GivingUp, Intent};
-use crate::saving;
+use crate::stake::{Held, Same};
 use crate::state::{Lock, State};
 use crate::workspace::Workspace;
 use crate::{
@@ -37,13 +35,6 @@ pub(crate) struct Protocol {
 /// How often a waiting rollback asks for the lock. Short beside any restore, long beside the two system calls it takes.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// A checkpoint that equals the workspace.
-struct Held {
-    checkpoint: CheckpointId,
-    tree: Digest,
-    is_new: bool,
-}
-
 /// The checkpoint that the workspace now equals, and what its restore changed.
 type Restored = (Checkpoint, Vec<Change>, Vec<EntryPath>);
 
@@ -51,7 +42,7 @@ impl Protocol {
     /// One rollback from request to record.
     pub(crate) async fn roll_back(&self, request: RollbackRequest) -> Result<RollbackReport> {
         let deadline = Deadline::start(&self.clock, self.settings.rollback_timeout);
-        let (_lock, intent) = match self.begin(&request, &deadline).await {
+        let (_lock, intent, held) = match self.begin(&request, &deadline).await {
             Ok(begun) => begun,
             Err(error) => return Err(self.refuse(request, None, &deadline, error).await),
         };
@@ -60,7 +51,7 @@ impl Protocol {
             let error = self.refuse(request, Some(intent.key()), &deadline, error).await;
             return Err(error);
         }
-        self.complete(intent, &request.initiator, &deadline).await
+        self.complete(intent, &held, &request.initiator, &deadline).await
     }
 
     /// Completes what an earlier process began; `None` if there is nothing.
@@ -130,7 +121,7 @@ impl Protocol {
     }
 
     /// Everything up to the intent. Nothing in the workspace has been changed when it returns.
-    async fn begin(&self, request: &RollbackRequest, deadline: &Deadline) -> Result<(Lock, Intent)> {
+    async fn begin(&self, request: &RollbackRequest, deadline: &Deadline) -> Result<(Lock, Intent, Held)> {
         let lock = self.lock(deadline).await?;
         self.check_workspace()?;
         self.settle_first(deadline).await?;
@@ -142,15 +133,8 @@ impl Protocol {
         }
         let end = self.state(State::history_end).await?;
         let note = format!("the workspace as it was before a rollback: {}", request.reason);
-        let held = self
-            .hold(
-                &checkpoints,
-                ("before-rollback", end.sequence + 1),
-                note,
-                ladder.first().copied(),
-                deadline,
-            )
-            .await?;
+        let name = ("before-rollback", end.sequence + 1);
+        let held = self.hold(&checkpoints, name, note, &ladder[..1], Same::Too, deadline).await?;
         let intent = Intent {
             request: request.clone(),
             started_at: self.clock.now(),
@@ -160,11 +144,13 @@ impl Protocol {
             from_tree: held.tree,
             saved: held.is_new.then_some(held.checkpoint),
             mode: self.settings.mode,
+            later: None,
+            held: 1,
             ladder,
             attempts: Vec::new(),
             giving_up: None,
         };
-        Ok((lock, intent))
+        Ok((lock, intent, held))
     }
 
     async fn lock(&self, deadline: &Deadline) -> Result<Lock> {
@@ -181,54 +167,6 @@ impl Protocol {
 
     pub(crate) fn check_workspace(&self) -> Result<()> {
         self.workspace.check()
-    }
-
-    /// Finds a checkpoint that holds all that a restore of `target` would overwrite or remove, or makes one.
-    async fn hold(
-        &self,
-        checkpoints: &[Checkpoint],
-        name: (&str, u64),
-        note: String,
-        target: Option<CheckpointId>,
-        deadline: &Deadline,
-    ) -> Result<Held> {
-        let workspace = &self.workspace.path;
-        let tree = deadline.within(self.store.tree_digest(workspace)).await?;
-        let found = checkpoints.iter().rev().find(|checkpoint| checkpoint.tree == tree);
-        let mut held = if let Some(found) = found {
-            Held { checkpoint: found.id, tree, is_new: false }
-        } else {
-            let source = Source::Directory(workspace.clone());
-            let saved = self.save(source, name, note.clone(), deadline).await?;
-            Held { checkpoint: saved.id, tree: saved.tree, is_new: true }
-        };
-        let Some(target) = target else { return Ok(held) };
-        let unheld = deadline.within(self.unheld(target, &[held.checkpoint])).await?;
-        if !unheld.is_empty() {
-            let source = saving::source_with(workspace, &unheld);
-            let saved = self.save(source, name, note, deadline).await?;
-            held = Held { checkpoint: saved.id, is_new: true, ..held };
-        }
-        Ok(held)
-    }
-
-    async fn save(
-        &self,
-        source: Source,
-        (prefix, sequence): (&str, u64),
-        note: String,
-        deadline: &Deadline,
-    ) -> Result<Checkpoint> {
-        let version_id = VersionId::new(format!("{prefix}-{sequence}"))
-            .expect("a short name of letters, digits and '-' is a version id");
-        let details = NewCheckpoint { note, ..NewCheckpoint::of(version_id) };
-        let save = async { self.store.create(source, details).await?.durable().await };
-        deadline.within(save).await
-    }
-
-    /// See [`saving::unheld`].
-    async fn unheld(&self, target: CheckpointId, holders: &[CheckpointId]) -> Result<Vec<EntryPath>> {
-        saving::unheld(&*self.store, &self.workspace.path, target, holders).await
     }
 
     /// Completes an earlier rollback before a new one. One that cannot be completed because what it needs is damaged
@@ -268,20 +206,28 @@ impl Protocol {
         let checkpoints = deadline.within(self.store.list()).await?;
         let note = "the workspace as an interrupted rollback, and whoever came after it, left it".to_owned();
         let sequence = intent.after_sequence + 1;
-        // Where the workspace is being put back, everything is held that was there before.
-        let target = intent.next_target().filter(|_| intent.giving_up.is_none());
-        self.hold(&checkpoints, ("before-recovery", sequence), note, target, deadline).await?;
-        self.complete(intent, &Initiator::Recovery, deadline).await.map(Some)
+        // The workspace may be put back, and only then is another target than the first tried.
+        let first = intent.next_target().filter(|_| intent.attempts.is_empty() && intent.giving_up.is_none());
+        let targets: Vec<CheckpointId> = std::iter::once(intent.way_back()).chain(first).collect();
+        let name = ("before-recovery", sequence);
+        let held = self.hold(&checkpoints, name, note, &targets, Same::Not, deadline).await?;
+        self.complete(intent, &held, &Initiator::Recovery, deadline).await.map(Some)
     }
 
     /// Climbs the ladder, or puts the workspace back, and ends the rollback. The intent is on record.
     async fn complete(
         &self,
         mut intent: Intent,
+        held: &Held,
         initiator: &Initiator,
         deadline: &Deadline,
     ) -> Result<RollbackReport> {
-        let impossible = match self.climb(&mut intent, deadline).await? {
+        let climbed = self.climb(&mut intent, held, deadline).await;
+        if climbed.as_ref().is_err_and(Error::is_no_verdict) {
+            // What was built takes up room. What is left of it goes with the next start.
+            let _ = self.clear_beside(&intent).await;
+        }
+        let impossible = match climbed? {
             ControlFlow::Break(restored) => {
                 let report = self.report(&intent, restored).await;
                 self.end(&intent, initiator, Ok(report.clone()), deadline).await?;
@@ -308,6 +254,7 @@ impl Protocol {
     async fn climb(
         &self,
         intent: &mut Intent,
+        held: &Held,
         deadline: &Deadline,
     ) -> Result<ControlFlow<Restored, Option<Error>>> {
         let mut impossible = None;
@@ -322,7 +269,11 @@ impl Protocol {
                 self.keep(intent).await?;
                 break;
             }
-            let attempted = match self.attempt(intent, target, deadline).await {
+            let attempted = match held.unreadable.get(&target) {
+                Some(reason) => Ok(Err(reason.clone())),
+                None => self.attempt(intent, held, target, deadline).await,
+            };
+            let attempted = match attempted {
                 // No other version would fare better.
                 Err(error @ Error::CannotExchange { .. }) => {
                     intent.giving_up = Some(GivingUp::Exhausted);
@@ -346,36 +297,35 @@ impl Protocol {
     /// Tries one target; the inner error is why it failed, the outer one ends the whole rollback.
     async fn attempt(
         &self,
-        intent: &Intent,
+        intent: &mut Intent,
+        held: &Held,
         target: CheckpointId,
         deadline: &Deadline,
     ) -> Result<Result<Restored, String>> {
-        if !intent.attempts.is_empty() {
-            // What the first target would overwrite is saved. An older one that would overwrite more is passed over:
-            // whoever wants it all the same can ask for it.
-            let mut holders = vec![intent.original];
-            holders.extend(intent.attempts.iter().map(|attempt| attempt.checkpoint));
-            match deadline.within(self.unheld(target, &holders)).await {
-                Ok(unheld) => {
-                    if let [first, ..] = unheld.as_slice() {
-                        let count = unheld.len();
-                        return Ok(Err(format!(
-                            "it would overwrite {first}, of {count} that no checkpoint holds"
-                        )));
-                    }
-                }
-                Err(error) => return Ok(Err(describe(&error))),
-            }
-        }
-        match self.restore(intent, target, deadline).await {
+        match self.begin_and_restore(intent, held, target, deadline).await {
             // The runtime is going down. The next start finds the intent.
             Err(Error::Checkpoint(evoseal_checkpoint::Error::Interrupted { action })) => {
                 Err(Error::Interrupted { action })
             }
             Err(error @ (Error::Interrupted { .. } | Error::CannotExchange { .. })) => Err(error),
+            // Nor would any other version. The next start finds the intent, and perhaps room.
+            Err(error) if error.is_no_verdict() => Err(error),
             Err(error) => Ok(Err(describe(&error))),
             Ok(outcome) => Ok(outcome),
         }
+    }
+
+    async fn begin_and_restore(
+        &self,
+        intent: &mut Intent,
+        held: &Held,
+        target: CheckpointId,
+        deadline: &Deadline,
+    ) -> Result<Result<Restored, String>> {
+        if !intent.attempts.is_empty() {
+            self.begin_next(intent, target, deadline).await?;
+        }
+        self.restore(intent, held, target, deadline).await
     }
 
     /// Restores one target and looks at the result. The restore itself has no time limit: dropped half-way it could go
@@ -383,6 +333,7 @@ impl Protocol {
     async fn restore(
         &self,
         intent: &Intent,
+        held: &Held,
         target: CheckpointId,
         deadline: &Deadline,
     ) -> Result<Result<Restored, String>> {
@@ -391,7 +342,7 @@ impl Protocol {
             RollbackMode::InPlace => {
                 self.store.restore(target, &self.workspace.path, RestoreMode::InPlace).await?.changes
             }
-            RollbackMode::Exchange => match self.swap_in(intent, &checkpoint).await? {
+            RollbackMode::Exchange => match self.swap_in(intent, held, &checkpoint).await? {
                 Ok(changes) => changes,
                 Err(reason) => return Ok(Err(reason)),
             },
@@ -443,30 +394,19 @@ impl Protocol {
         unwind(tokio::task::spawn_blocking(move || crate::caches::remove(&workspace, &caches, &kept)).await)
     }
 
-    /// Makes the workspace what it was before the rollback. An error leaves the intent on record.
-    async fn put_back(&self, intent: &Intent) -> Result<()> {
-        let workspace = &self.workspace.path;
-        self.store.restore(intent.original, workspace, RestoreMode::InPlace).await?;
-        let found = self.store.tree_digest(workspace).await?;
-        if found == intent.from_tree {
-            return Ok(());
-        }
-        let path = workspace.display().to_string();
-        Err(evoseal_checkpoint::Error::NotRestored { target: workspace.clone(), path }.into())
-    }
-
     async fn report(&self, intent: &Intent, (checkpoint, changes, caches): Restored) -> RollbackReport {
         // A restore reports what differed when it started, which after a failed attempt or a crash is less than what
         // the rollback changed. The listing is for people: where the original's entries cannot be read, the workspace
         // is restored all the same, and the last restore's list is the best there is.
-        let changes = self.store.diff(intent.original, checkpoint.id).await.unwrap_or(changes);
+        let changes = self.store.diff(intent.way_back(), checkpoint.id).await.unwrap_or(changes);
+        let changes = self.without_what_stayed(changes).await;
         let mut attempts = intent.attempts.clone();
         attempts.push(Attempt { checkpoint: checkpoint.id, error: None });
         RollbackReport {
             requested: intent.ladder[0],
             restored: checkpoint.id,
             version_id: checkpoint.details.version_id,
-            saved: intent.saved,
+            saved: intent.later.or(intent.saved),
             changes,
             tree: checkpoint.tree,
             attempts,
@@ -475,7 +415,21 @@ impl Protocol {
         }
     }
 
-    async fn keep(&self, intent: &Intent) -> Result<()> {
+    /// What is ignored and was held, for one of the targets, was not removed where the restored version ignores it too.
+    async fn without_what_stayed(&self, changes: Vec<Change>) -> Vec<Change> {
+        let workspace = self.workspace.path.clone();
+        let is_gone =
+            move |path: &EntryPath| std::fs::symlink_metadata(workspace.join(path.as_path())).is_err();
+        let listed = changes.clone();
+        let filter = move || {
+            let mut changes = listed;
+            changes.retain(|change| change.kind != ChangeKind::Removed || is_gone(&change.path));
+            changes
+        };
+        tokio::task::spawn_blocking(filter).await.unwrap_or(changes)
+    }
+
+    pub(crate) async fn keep(&self, intent: &Intent) -> Result<()> {
         let intent = intent.clone();
         self.state(move |state| state.store_intent(&intent)).await
     }
@@ -549,7 +503,7 @@ pub(crate) fn unwind<T>(joined: Result<Result<T>, tokio::task::JoinError>) -> Re
 }
 
 /// An error and its causes in one line.
-fn describe(error: &Error) -> String {
+pub(crate) fn describe(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -1,8 +1,9 @@
 //! What a restore would overwrite or remove and no checkpoint holds.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use evoseal_checkpoint::{CheckpointStore, RestoreMode, Source};
+use evoseal_checkpoint::{CheckpointStore, Entry, RestoreMode, Source};
 use evoseal_types::{ChangeKind, CheckpointId, EntryPath, ErrorClass};
 
 use crate::Result;
@@ -47,49 +48,51 @@ pub async fn source_to_save(
 ) -> Result<Option<Source>> {
     let tree = store.tree_digest(workspace).await?;
     let held = store.list().await?.into_iter().rev().find(|known| known.tree == tree);
-    let holders: Vec<CheckpointId> = held.iter().map(|known| known.id).collect();
-    let unheld = unheld(store, workspace, target, &holders).await?;
-    Ok((held.is_none() || !unheld.is_empty()).then(|| source_with(workspace, &unheld)))
+    let mut at_stake = match compared(store, workspace, target).await {
+        Ok((_, present)) => present,
+        Err(error) if error.class() == ErrorClass::Corrupt => Paths::new(),
+        Err(error) => return Err(error),
+    };
+    if let Some(held) = &held {
+        match store.entries(held.id).await {
+            Ok(entries) => at_stake.retain(|path| !has(&entries, path)),
+            // One whose list cannot be read is no way back.
+            Err(error) if error.class() == ErrorClass::Corrupt => {
+                return Ok(Some(source_with(workspace, at_stake)));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((held.is_none() || !at_stake.is_empty()).then(|| source_with(workspace, at_stake)))
 }
 
+pub(crate) type Paths = BTreeSet<EntryPath>;
+
 /// The workspace with these paths, whether they are ignored or not.
-pub(crate) fn source_with(workspace: &Path, paths: &[EntryPath]) -> Source {
-    let above = |path: &EntryPath| std::iter::successors(Some(path.clone()), EntryPath::parent);
-    let also = paths.iter().flat_map(above).collect();
+pub(crate) fn source_with(workspace: &Path, paths: Paths) -> Source {
+    let above = |path: EntryPath| std::iter::successors(Some(path), EntryPath::parent);
+    let also = paths.into_iter().flat_map(above).collect();
     Source::DirectoryWith { directory: workspace.to_owned(), also }
 }
 
-/// What a restore of `target` would overwrite or remove and none of `holders` has: where one of them equals the workspace, files
-/// that are ignored now, and were not when the target was captured. Nothing where the target cannot be read: it will not be
-/// restored then.
-pub(crate) async fn unheld(
+/// The paths in which the workspace differs from a checkpoint, and those of them at which something stands.
+pub(crate) async fn compared(
     store: &dyn CheckpointStore,
     workspace: &Path,
-    target: CheckpointId,
-    holders: &[CheckpointId],
-) -> Result<Vec<EntryPath>> {
-    let plan = store.plan_restore(target, workspace, RestoreMode::InPlace).await;
-    let changes = match plan {
-        Ok(plan) => plan.changes,
-        Err(error) if error.class() == ErrorClass::Corrupt => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut unheld: Vec<EntryPath> = changes
-        .into_iter()
-        .filter(|change| change.kind != ChangeKind::Added)
-        .map(|change| change.path)
-        .collect();
-    for holder in holders {
-        if unheld.is_empty() {
-            break;
+    checkpoint: CheckpointId,
+) -> Result<(Paths, Paths)> {
+    let plan = store.plan_restore(checkpoint, workspace, RestoreMode::InPlace).await?;
+    let (mut changed, mut present) = (Paths::new(), Paths::new());
+    for change in plan.changes {
+        if change.kind != ChangeKind::Added {
+            present.insert(change.path.clone());
         }
-        let entries = match store.entries(*holder).await {
-            Ok(entries) => entries,
-            // What it has put into the workspace cannot be told from what was there before.
-            Err(error) if error.class() == ErrorClass::Corrupt => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
-        };
-        unheld.retain(|path| entries.binary_search_by(|entry| entry.path.cmp(path)).is_err());
+        changed.insert(change.path);
     }
-    Ok(unheld)
+    Ok((changed, present))
+}
+
+/// Whether a list of entries, sorted by path, has this one.
+pub(crate) fn has(entries: &[Entry], path: &EntryPath) -> bool {
+    entries.binary_search_by(|entry| entry.path.cmp(path)).is_ok()
 }

@@ -9,6 +9,7 @@ use evoseal_types::{Change, ChangeKind, CheckpointId, ErrorClass};
 use crate::exchange::Exchange;
 use crate::intent::Intent;
 use crate::protocol::{Protocol, unwind};
+use crate::stake::Held;
 use crate::{DigestVerifier, Result, Verifier};
 
 impl Protocol {
@@ -27,6 +28,7 @@ impl Protocol {
     pub(crate) async fn swap_in(
         &self,
         intent: &Intent,
+        held: &Held,
         checkpoint: &Checkpoint,
     ) -> Result<Result<Vec<Change>, String>> {
         self.clear_beside(intent).await?;
@@ -44,6 +46,7 @@ impl Protocol {
             changes.map(|change| change.path.as_bytes().to_vec()).collect()
         };
         let (goes, changed) = (paths(|kind| kind == ChangeKind::Removed), Arc::new(paths(|_| true)));
+        self.clear_since(intent, held, &goes).await?;
         let known = Arc::clone(&changed);
         let building = self.exchange(move |exchange| exchange.build(&entries, &known)).await?;
         self.store.restore(id, &building, RestoreMode::InPlace).await?;
@@ -74,11 +77,11 @@ impl Protocol {
         self.exchange(Exchange::tidy).await?;
         let mut held = BTreeSet::new();
         let targets = intent.ladder.iter().take(intent.attempts.len() + 1);
-        for id in std::iter::once(&intent.original).chain(targets) {
+        for id in std::iter::once(&intent.way_back()).chain(targets) {
             match self.store.entries(*id).await {
                 Ok(entries) => held.extend(entries.into_iter().map(|entry| entry.path.as_bytes().to_vec())),
                 // A target that cannot be read was never built. Without the original nobody knows what is the workspace's.
-                Err(error) if error.class() == ErrorClass::Corrupt && *id != intent.original => {}
+                Err(error) if error.class() == ErrorClass::Corrupt && *id != intent.way_back() => {}
                 Err(error) if error.class() == ErrorClass::Corrupt => {
                     return self.exchange(Exchange::set_aside).await;
                 }

@@ -7,7 +7,7 @@ mod common;
 use common::case::survive;
 use common::{Scene, in_each_mode, to, to_id};
 use evoseal_rollback::{Rollback, RollbackManager, RollbackMode, RollbackSettings, Target};
-use evoseal_testkit::{Fault, Tree};
+use evoseal_testkit::{Fault, Node, Tree};
 use evoseal_types::{CheckpointId, EntryPath};
 
 /// `v1` holds a file in the cache `built`, which is ignored; the candidate `v2` has poisoned the cache.
@@ -104,7 +104,24 @@ async fn killed_at_any_step_a_completed_rollback_leaves_no_poison(mode: Rollback
     assert!(completed > 5, "only {completed} rollbacks were completed");
 }
 
+async fn nothing_of_a_cache_is_saved_for_a_version_that_does_not_ignore_it(mode: RollbackMode) {
+    let scene = Scene { mode, ..Scene::new() };
+    scene.write("code", "v1");
+    let v1 = scene.checkpoint("v1", None).await.id;
+    scene.write(".gitignore", "built\nnotes\n");
+    let v2 = scene.checkpoint("v2", Some(v1)).await.id;
+    scene.write("built/lib.o", "poison");
+    scene.write("notes", "precious");
+    let report = manager(&scene).roll_back(to_id(v1)).await.unwrap();
+    assert_eq!(scene.tree(), scene.store.tree(v1).unwrap());
+    let mut wanted = scene.store.tree(v2).unwrap();
+    let notes = Node::File { bytes: b"precious".to_vec(), executable: false };
+    wanted.0.insert(EntryPath::new("notes").unwrap(), notes);
+    assert_eq!(scene.store.tree(report.saved.unwrap()).unwrap(), wanted);
+}
+
 in_each_mode! {
+    nothing_of_a_cache_is_saved_for_a_version_that_does_not_ignore_it
     a_poisoned_cache_goes_and_the_report_names_it
     nothing_of_a_cache_is_saved_or_brought_back_by_an_undo
     what_a_version_holds_in_a_cache_is_restored_and_what_it_lacks_goes

@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use common::case::{Case, steps, survive};
 use common::{in_each_mode, to, to_id};
 use evoseal_rollback::{Error, FunctionVerifier, Initiator, Rollback, RollbackMode, Target};
 use evoseal_testkit::Fault;
-use evoseal_types::CheckpointId;
 
 /// Kills a rollback at every step and recovers; `wanted` is the tree that a completed one leaves.
 async fn killed_anywhere(mode: RollbackMode, damaged: &[usize], restores: Option<usize>) {
@@ -142,14 +140,11 @@ async fn recovery_does_not_try_again_what_failed_before_the_crash(mode: Rollback
     let case = Case::new(mode, &[1]).await;
     assert!(case.attempt(second + 1, Fault::Crash).await.is_none());
     case.scene.faults.disarm();
-    let before = case.scene.store.calls().len();
+    let before = case.scene.store.restored().len();
     let report = case.manager().recover().await.unwrap().unwrap();
-    let tried: BTreeSet<CheckpointId> = case.scene.store.calls()[before..]
-        .iter()
-        .filter(|call| ["plan_restore", "restore"].contains(&call.method))
-        .filter_map(|call| call.checkpoint)
-        .collect();
-    assert_eq!((tried, report.attempts.len()), ([case.ids[0]].into(), 2));
+    let restored = case.scene.store.restored();
+    assert!(!restored[before..].contains(&case.ids[1]), "{restored:?}");
+    assert_eq!((report.restored, report.attempts.len()), (case.ids[0], 2));
 }
 
 async fn recovery_goes_on_putting_back_what_was_being_put_back_when_time_was_up(mode: RollbackMode) {

@@ -111,7 +111,50 @@ async fn a_rollback_that_cannot_save_what_it_would_overwrite_is_refused_and_on_r
     case.assert_nothing_is_lost(0).await;
 }
 
+/// Nothing in the workspace, or in what is to take its place, can be written; the state can.
+fn refuse_the_workspace(case: &Case, kind: ErrorKind) {
+    case.scene.faults.fail_with(kind);
+    case.scene.faults.refuse(|name| name.starts_with("write ") || name.starts_with("remove "));
+}
+
+async fn a_place_that_refuses_every_version_uses_up_none(mode: RollbackMode) {
+    for kind in [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem] {
+        let case = Case::new(mode, &[]).await;
+        refuse_the_workspace(&case, kind);
+        let error = case.scene.manager().roll_back(to_id(case.ids[1])).await.unwrap_err();
+        assert_names(&error, kind, "the rollback");
+        for _ in 0..2 {
+            assert_eq!((case.scene.tree(), case.has_intent()), (case.before.clone(), true));
+            let error = case.scene.manager().recover().await.unwrap_err();
+            assert_names(&error, kind, "a recovery");
+        }
+        let beside = std::fs::read_dir(case.scene.folder.path()).unwrap().count();
+        assert_eq!(beside, 2, "what was built takes up room");
+        assert_completes(&case, &format!("{kind:?}")).await;
+    }
+}
+
+async fn what_may_not_be_written_keeps_its_intent_until_the_workspace_is_as_it_was(mode: RollbackMode) {
+    let case = killed_half_way(mode, restore_step(mode).await).await;
+    refuse_the_workspace(&case, ErrorKind::PermissionDenied);
+    let found = case.scene.tree();
+    if mode == RollbackMode::InPlace {
+        // Neither a version nor the way back: it is half-way still.
+        let error = case.scene.manager().recover().await.unwrap_err();
+        assert_names(&error, ErrorKind::PermissionDenied, "the recovery");
+        assert_eq!((case.scene.tree(), case.has_intent()), (found, true));
+        case.scene.faults.disarm();
+    }
+    // That may be the fault of what the versions hold: all of them count as tried.
+    let error = case.scene.manager().recover().await.unwrap_err();
+    let Error::Exhausted { attempts } = &error else { panic!("{error}") };
+    assert!(attempts.iter().all(|tried| tried.error.as_ref().unwrap().contains("injected")), "{error}");
+    assert_eq!((case.scene.tree(), case.has_intent()), (case.before.clone(), false));
+}
+
 in_each_mode! {
+    a_place_that_refuses_every_version_uses_up_none
+    what_may_not_be_written_keeps_its_intent_until_the_workspace_is_as_it_was
     a_recovery_that_nothing_can_be_written_in_errs_and_is_completed_later
     a_recovery_that_cannot_save_what_it_finds_touches_nothing
     a_rollback_that_cannot_save_what_it_would_overwrite_is_refused_and_on_record

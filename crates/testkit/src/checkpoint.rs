@@ -60,6 +60,7 @@ struct State {
     stored: Vec<Stored>,
     created: i64,
     damaged: BTreeSet<CheckpointId>,
+    unreadable: BTreeSet<CheckpointId>,
     calls: Vec<Call>,
 }
 
@@ -75,14 +76,23 @@ impl FakeCheckpointStore {
         Self { faults, state: Arc::default() }
     }
 
-    /// From now on a restore of `id` does the first half of its work and then finds damage.
+    /// The content of `id` is damaged from now on: a restore does the first half of its work and then finds that.
     pub fn damage(&self, id: CheckpointId) {
         self.state().damaged.insert(id);
     }
 
+    /// The list of entries of `id` is damaged from now on: whatever needs it finds that at once.
+    pub fn damage_entries(&self, id: CheckpointId) {
+        let mut state = self.state();
+        state.damaged.insert(id);
+        state.unreadable.insert(id);
+    }
+
     /// Takes the damage of all checkpoints back.
     pub fn repair(&self) {
-        self.state().damaged.clear();
+        let mut state = self.state();
+        state.damaged.clear();
+        state.unreadable.clear();
     }
 
     /// The calls so far, in order.
@@ -126,9 +136,9 @@ impl FakeCheckpointStore {
         found.ok_or_else(|| Error::NotFound { what: format!("checkpoint {id}") })
     }
 
-    /// The stored copy, unless it is damaged.
-    fn whole(&self, id: CheckpointId) -> Result<Stored> {
-        if self.state().damaged.contains(&id) { Err(damage(id)) } else { self.stored(id) }
+    /// The stored copy, unless the list of its entries is damaged.
+    fn readable(&self, id: CheckpointId) -> Result<Stored> {
+        if self.state().unreadable.contains(&id) { Err(damage(id)) } else { self.stored(id) }
     }
 }
 
@@ -237,12 +247,15 @@ impl CheckpointStore for FakeCheckpointStore {
 
     async fn entries(&self, id: CheckpointId) -> Result<Vec<Entry>> {
         self.call("entries", Some(id))?;
-        Ok(self.whole(id)?.tree.entries())
+        Ok(self.readable(id)?.tree.entries())
     }
 
     async fn read_file(&self, id: CheckpointId, path: &EntryPath) -> Result<Vec<u8>> {
         self.call("read_file", Some(id))?;
-        match self.whole(id)?.tree.0.remove(path) {
+        if self.state().damaged.contains(&id) {
+            return Err(damage(id));
+        }
+        match self.stored(id)?.tree.0.remove(path) {
             Some(Node::File { bytes, .. }) => Ok(bytes),
             _ => Err(Error::NotFound { what: format!("file {path}") }),
         }
@@ -255,12 +268,12 @@ impl CheckpointStore for FakeCheckpointStore {
         mode: RestoreMode,
     ) -> Result<RestoreReport> {
         self.call("plan_restore", Some(id))?;
-        plan(target, mode, &self.whole(id)?.tree)
+        plan(target, mode, &self.readable(id)?.tree)
     }
 
     async fn restore(&self, id: CheckpointId, target: &Path, mode: RestoreMode) -> Result<RestoreReport> {
         self.call("restore", Some(id))?;
-        let wanted = self.stored(id)?.tree;
+        let wanted = self.readable(id)?.tree;
         let report = plan(target, mode, &wanted)?;
         refuse_blocked(target, &wanted, &report.changes)?;
         let is_damaged = self.state().damaged.contains(&id);
@@ -412,6 +425,11 @@ mod tests {
         for name in ["a", "b"] {
             fs::write(folder.path().join(name), "2").unwrap();
         }
+        store.damage_entries(checkpoint.id);
+        store.plan_restore(checkpoint.id, folder.path(), RestoreMode::InPlace).await.unwrap_err();
+        store.restore(checkpoint.id, folder.path(), RestoreMode::InPlace).await.unwrap_err();
+        assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"2");
+        store.repair();
         store.damage(checkpoint.id);
         let error = store.restore(checkpoint.id, folder.path(), RestoreMode::InPlace).await.unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
@@ -423,7 +441,7 @@ mod tests {
         store.restore(checkpoint.id, folder.path(), RestoreMode::InPlace).await.unwrap_err();
         assert_eq!(faults.steps(), ["restore", "write b"]);
         store.restore(checkpoint.id, folder.path(), RestoreMode::InPlace).await.unwrap();
-        assert_eq!(store.restored(), [checkpoint.id; 3]);
+        assert_eq!(store.restored(), [checkpoint.id; 4]);
     }
     /// A workspace of these files; each holds its own name.
     fn workspace(names: &[&str]) -> tempfile::TempDir {

@@ -17,6 +17,7 @@ use self::bench::{Bench, request, version};
 pub use self::health::*;
 pub use self::ignored::*;
 pub use self::targets::*;
+use super::watched::WAYS;
 use super::{Case, list_cases};
 use crate::{Error, Initiator, Rollback, RollbackRequest, Target, Verifier};
 
@@ -78,18 +79,21 @@ pub async fn work_that_no_checkpoint_holds_is_saved_first<F: RollbackFixture>(fi
 
 /// A damaged target is left for an older known-good one, and report and history say so.
 pub async fn a_damaged_target_falls_back_and_says_so<F: RollbackFixture>(fixture: &F) {
-    let bench = Bench::new(fixture).await;
-    bench.watched.damage(bench.ids[2]);
-    let rollback = bench.open();
-    let report = rollback.roll_back(request(Target::LastKnownGood)).await.expect("an older version is whole");
-    assert_eq!((report.requested, report.restored), (bench.ids[2], bench.ids[1]));
-    assert!(report.fell_back(), "the report hides that another version was restored");
-    assert_eq!(bench.tree().await, bench.tree_of(bench.ids[1]).await, "the workspace");
-    let tried: Vec<_> =
-        report.attempts.iter().map(|tried| (tried.checkpoint, tried.error.is_some())).collect();
-    assert_eq!(tried, [(bench.ids[2], true), (bench.ids[1], false)], "the attempts");
-    let history = rollback.history().await.expect("the history can be read");
-    assert_eq!(history.last().and_then(|record| record.report.as_ref()), Some(&report), "the history");
+    for damage in WAYS {
+        let bench = Bench::new(fixture).await;
+        damage(&bench.watched, bench.ids[2]);
+        let rollback = bench.open();
+        let report =
+            rollback.roll_back(request(Target::LastKnownGood)).await.expect("an older version is whole");
+        assert_eq!((report.requested, report.restored), (bench.ids[2], bench.ids[1]));
+        assert!(report.fell_back(), "the report hides that another version was restored");
+        assert_eq!(bench.tree().await, bench.tree_of(bench.ids[1]).await, "the workspace");
+        let tried: Vec<_> =
+            report.attempts.iter().map(|tried| (tried.checkpoint, tried.error.is_some())).collect();
+        assert_eq!(tried, [(bench.ids[2], true), (bench.ids[1], false)], "the attempts");
+        let history = rollback.history().await.expect("the history can be read");
+        assert_eq!(history.last().and_then(|record| record.report.as_ref()), Some(&report), "the history");
+    }
 }
 
 /// At most three targets are tried, each once, and the error lists them.
@@ -114,13 +118,15 @@ pub async fn no_target_is_tried_twice_and_at_most_three_are<F: RollbackFixture>(
 
 /// After an error the workspace is as it was.
 pub async fn after_a_failure_the_workspace_is_as_it_was<F: RollbackFixture>(fixture: &F) {
-    let bench = Bench::new(fixture).await;
-    let before = bench.tree().await;
-    for id in &bench.ids {
-        bench.watched.damage(*id);
+    for damage in WAYS {
+        let bench = Bench::new(fixture).await;
+        let before = bench.tree().await;
+        for id in &bench.ids {
+            damage(&bench.watched, *id);
+        }
+        bench.open().roll_back(request(Target::LastKnownGood)).await.expect_err("every target is damaged");
+        assert_eq!(bench.tree().await, before);
     }
-    bench.open().roll_back(request(Target::LastKnownGood)).await.expect_err("every target is damaged");
-    assert_eq!(bench.tree().await, before);
 }
 
 /// A rollback that was killed is completed by the next start; once more there is nothing to do.
@@ -248,13 +254,17 @@ macro_rules! __rollback_cases {
             an_ignored_file_that_is_removed_is_saved_and_brought_back_by_undo
             ignored_files_that_no_version_holds_stay
             after_a_failure_ignored_files_are_as_they_were
+            a_fallback_costs_no_ignored_file
+            after_a_failure_nothing_is_left_in_ignored_places
             an_interrupted_rollback_costs_no_ignored_file
             an_unhealthy_target_falls_back_and_says_so
             where_no_version_is_healthy_the_workspace_is_as_it_was
             as_many_targets_are_tried_as_the_limit_allows
             a_health_check_that_changes_the_workspace_is_not_believed
+            what_a_failed_check_leaves_behind_does_not_stop_the_ladder
             a_health_check_that_never_answers_is_no_approval
             recovery_leaves_an_unhealthy_target_too
+            recovery_does_not_try_again_what_had_failed
         }
     };
 }

@@ -11,7 +11,7 @@ use evoseal_checkpoint::{
 };
 use evoseal_types::{CheckpointId, Digest, EntryPath};
 
-/// Passes everything on, except that some checkpoints are damaged and that it can die in the middle of a restore.
+/// Passes everything on, except that some checkpoints are damaged and that it can die at the end of a restore.
 #[derive(Debug)]
 pub(crate) struct Watched {
     inner: Arc<dyn CheckpointStore>,
@@ -21,18 +21,30 @@ pub(crate) struct Watched {
 #[derive(Debug, Default)]
 struct State {
     damaged: BTreeSet<CheckpointId>,
+    unreadable: BTreeSet<CheckpointId>,
     restored: Vec<CheckpointId>,
     dies_in_restore: Option<CheckpointId>,
     is_dead: bool,
 }
+
+/// The ways in which a checkpoint can be damaged.
+pub(crate) const WAYS: [fn(&Watched, CheckpointId); 2] = [Watched::damage, Watched::damage_entries];
 
 impl Watched {
     pub(crate) fn new(inner: Arc<dyn CheckpointStore>) -> Self {
         Self { inner, state: Mutex::default() }
     }
 
+    /// The content of `id` is damaged from now on: a restore finds that half-way.
     pub(crate) fn damage(&self, id: CheckpointId) {
         self.state().damaged.insert(id);
+    }
+
+    /// The list of what `id` holds is damaged from now on: whatever needs it finds that at once.
+    pub(crate) fn damage_entries(&self, id: CheckpointId) {
+        let mut state = self.state();
+        state.damaged.insert(id);
+        state.unreadable.insert(id);
     }
 
     /// The checkpoints whose restore was begun.
@@ -62,14 +74,19 @@ impl Watched {
         &*self.inner
     }
 
+    fn readable(&self, id: CheckpointId) -> Result<&dyn CheckpointStore> {
+        let store = self.live();
+        if self.state().unreadable.contains(&id) { Err(damage(id)) } else { Ok(store) }
+    }
+
     fn whole(&self, id: CheckpointId) -> Result<&dyn CheckpointStore> {
         let store = self.live();
-        if self.state().damaged.contains(&id) {
-            let problem = "the conformance suite damaged it".to_owned();
-            return Err(Error::Damaged { object: id.short(), problem });
-        }
-        Ok(store)
+        if self.state().damaged.contains(&id) { Err(damage(id)) } else { Ok(store) }
     }
+}
+
+fn damage(id: CheckpointId) -> Error {
+    Error::Damaged { object: id.short(), problem: "the conformance suite damaged it".to_owned() }
 }
 
 fn die() -> ! {
@@ -92,7 +109,7 @@ impl CheckpointStore for Watched {
     }
 
     async fn entries(&self, id: CheckpointId) -> Result<Vec<Entry>> {
-        self.whole(id)?.entries(id).await
+        self.readable(id)?.entries(id).await
     }
 
     async fn read_file(&self, id: CheckpointId, path: &EntryPath) -> Result<Vec<u8>> {
@@ -105,7 +122,7 @@ impl CheckpointStore for Watched {
         target: &Path,
         mode: RestoreMode,
     ) -> Result<RestoreReport> {
-        self.whole(id)?.plan_restore(id, target, mode).await
+        self.readable(id)?.plan_restore(id, target, mode).await
     }
 
     async fn restore(&self, id: CheckpointId, target: &Path, mode: RestoreMode) -> Result<RestoreReport> {
@@ -116,21 +133,20 @@ impl CheckpointStore for Watched {
             state.is_dead = state.dies_in_restore == Some(id);
             (state.is_dead, state.damaged.contains(&id))
         };
-        if dies {
-            // All that it would change has changed, and one thing more: whoever only counts on the old state of something
-            // finds it gone.
-            let _ = self.inner.restore(id, target, mode).await;
+        let store = if dies { store } else { self.readable(id)? };
+        if !dies && !is_damaged {
+            return store.restore(id, target, mode).await;
         }
-        if dies || is_damaged {
-            let half = target.join("half-restored");
-            let written = std::fs::create_dir_all(target).and_then(|()| std::fs::write(&half, ""));
-            written.map_err(|source| Error::Io { action: "write", path: half, source })?;
-        }
+        // All that it would change has changed, and one thing more: whoever only counts on the old state of something
+        // finds it gone.
+        let _ = store.restore(id, target, mode).await;
+        let half = target.join("half-restored");
+        let written = std::fs::create_dir_all(target).and_then(|()| std::fs::write(&half, ""));
+        written.map_err(|source| Error::Io { action: "write", path: half, source })?;
         if dies {
             die();
         }
-        self.whole(id)?;
-        store.restore(id, target, mode).await
+        Err(damage(id))
     }
 
     async fn tree_digest(&self, directory: &Path) -> Result<Digest> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -60,6 +61,10 @@ enum Wrong {
     BelievesAMeddler,
     BelievesSilence,
     RecoversWithoutHealth,
+    ForgetsWhatItSavedOnFallback,
+    PutsBackWhatIsNotIgnored,
+    StopsAtAMess,
+    TriesAgainAfterACrash,
 }
 
 #[derive(Debug)]
@@ -199,6 +204,22 @@ impl Rollback for Broken {
                 }
                 answer
             }
+            Wrong::ForgetsWhatItSavedOnFallback => {
+                let report = self.inner.roll_back(request).await?;
+                if let Some(saved) = report.saved.filter(|_| report.fell_back()) {
+                    self.place.store.delete(&[saved]).await?;
+                }
+                Ok(report)
+            }
+            Wrong::PutsBackWhatIsNotIgnored => {
+                let aside = self.aside().await?;
+                let answer = self.inner.roll_back(request.clone()).await;
+                if answer.is_err() {
+                    self.restore(&request.target).await.ok();
+                    self.place.store.restore(aside, &self.place.workspace, RestoreMode::InPlace).await?;
+                }
+                answer
+            }
             Wrong::IgnoresHealth => self.careless.roll_back(request).await,
             Wrong::BelievesAMeddler => {
                 let report = self.careless.roll_back(request).await?;
@@ -233,6 +254,10 @@ impl Rollback for Broken {
                 let found = self.aside().await?;
                 let report = self.inner.recover().await?;
                 Ok(report.map(|report| RollbackReport { saved: Some(found), ..report }))
+            }
+            Wrong::TriesAgainAfterACrash => {
+                self.restore(&Target::LastKnownGood).await.ok();
+                self.inner.recover().await
             }
             Wrong::RecoversWithoutHealth => self.careless.recover().await,
             _ => self.inner.recover().await,
@@ -324,6 +349,27 @@ impl Verifier for Hasty {
     }
 }
 
+/// Lets nothing pass once a check that failed has left something behind.
+#[derive(Debug)]
+struct Fastidious {
+    inner: Arc<dyn Verifier>,
+    store: Arc<dyn CheckpointStore>,
+    has_seen_a_mess: AtomicBool,
+}
+
+#[async_trait]
+impl Verifier for Fastidious {
+    async fn verify(&self, workspace: &Path, checkpoint: &Checkpoint) -> Result<Result<(), String>> {
+        if self.has_seen_a_mess.load(Ordering::Relaxed) {
+            return Ok(Err("it would overwrite what no checkpoint holds".to_owned()));
+        }
+        let answer = self.inner.verify(workspace, checkpoint).await?;
+        let is_as_it_was = self.store.tree_digest(workspace).await? == checkpoint.tree;
+        self.has_seen_a_mess.store(answer.is_err() && !is_as_it_was, Ordering::Relaxed);
+        Ok(answer)
+    }
+}
+
 impl RollbackFixture for Wrong {
     fn store(&self, _directory: &Path) -> Arc<dyn CheckpointStore> {
         Arc::new(FakeCheckpointStore::default())
@@ -346,6 +392,10 @@ impl RollbackFixture for Wrong {
         let careless = builder().build().unwrap();
         let inner = match place.verifier.clone() {
             Some(verifier) if *self == Self::BelievesSilence => builder().verifier(Arc::new(Hasty(verifier))),
+            Some(inner) if *self == Self::StopsAtAMess => {
+                let (store, has_seen_a_mess) = (Arc::clone(&place.store), AtomicBool::new(false));
+                builder().verifier(Arc::new(Fastidious { inner, store, has_seen_a_mess }))
+            }
             Some(verifier) => builder().verifier(verifier),
             None => builder(),
         };
@@ -405,6 +455,10 @@ async fn every_wrong_rollback_is_rejected_by_the_case_that_is_meant_for_it() {
         (Wrong::IgnoresTheLimit, "as_many_targets_are_tried_as_the_limit_allows"),
         (Wrong::BelievesAMeddler, "a_health_check_that_changes_the_workspace_is_not_believed"),
         (Wrong::BelievesSilence, "a_health_check_that_never_answers_is_no_approval"),
+        (Wrong::ForgetsWhatItSavedOnFallback, "a_fallback_costs_no_ignored_file"),
+        (Wrong::PutsBackWhatIsNotIgnored, "after_a_failure_nothing_is_left_in_ignored_places"),
+        (Wrong::StopsAtAMess, "what_a_failed_check_leaves_behind_does_not_stop_the_ladder"),
+        (Wrong::TriesAgainAfterACrash, "recovery_does_not_try_again_what_had_failed"),
         (Wrong::RecoversWithoutHealth, "recovery_leaves_an_unhealthy_target_too"),
     ] {
         assert!(fails(wrong, cases(), case).await, "{wrong:?} passes {case}");

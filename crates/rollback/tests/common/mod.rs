@@ -37,7 +37,7 @@ pub(crate) const MODES: [RollbackMode; 2] = [RollbackMode::InPlace, RollbackMode
 impl Scene {
     /// An empty workspace.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = in_memory();
         fs::create_dir(folder.path().join("workspace")).unwrap();
         let faults = Faults::default();
         let store = FakeCheckpointStore::with_faults(faults.clone());
@@ -118,6 +118,11 @@ macro_rules! in_each_mode {
     };
 }
 pub(crate) use in_each_mode;
+
+/// A folder for a scene, in memory where the system has a place for that: it is synced a thousand times.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
 
 pub(crate) fn version(name: &str) -> VersionId {
     VersionId::new(name).unwrap()

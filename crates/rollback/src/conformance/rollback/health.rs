@@ -164,3 +164,40 @@ pub async fn statistics_count_each_rollback_once<F: RollbackFixture>(fixture: &F
     assert_eq!(bench.open().recover().await.expect("it can run again"), None, "nothing is left to recover");
     counts("after a rollback that completed another", [6, 5, 1, 2, 2, 2]).await;
 }
+
+/// What had failed before a crash is not tried again after it.
+pub async fn recovery_does_not_try_again_what_had_failed<F: RollbackFixture>(fixture: &F) {
+    let (bench, _) = with_doctor(fixture, &[2]).await;
+    bench.die_in_restore(bench.ids[1], request(Target::LastKnownGood)).await;
+    let report = bench.open().recover().await.expect("an older version is healthy");
+    let report = report.expect("recovery finds the interrupted rollback");
+    assert_eq!((report.requested, report.restored), (bench.ids[2], bench.ids[1]));
+    assert_eq!(report.attempts.len(), 2, "the attempts before the crash and after it");
+    let count = bench.restored().iter().filter(|id| **id == bench.ids[2]).count();
+    assert_eq!(count, 1, "restores of what had failed; all of them: {:?}", bench.restored());
+}
+
+/// What an unhealthy version's check has left behind does not keep the next one from being restored.
+pub async fn what_a_failed_check_leaves_behind_does_not_stop_the_ladder<F: RollbackFixture>(fixture: &F) {
+    /// Fails where the code is that of `v3`, and leaves a log of it.
+    #[derive(Debug)]
+    struct Messy;
+
+    #[async_trait]
+    impl Verifier for Messy {
+        async fn verify(&self, workspace: &Path, _: &Checkpoint) -> Result<Result<(), String>> {
+            let code = std::fs::read_to_string(workspace.join("code")).expect("the workspace can be read");
+            if code != "v3" {
+                return Ok(Ok(()));
+            }
+            std::fs::write(workspace.join("log"), "it failed").expect("the workspace can be written");
+            Ok(Err("v3 does not work".to_owned()))
+        }
+    }
+
+    let mut bench = Bench::new(fixture).await;
+    bench.place.verifier = Some(Arc::new(Messy));
+    let report = bench.roll_back(Target::LastKnownGood).await.expect("an older version is healthy");
+    assert_eq!((report.requested, report.restored), (bench.ids[2], bench.ids[1]));
+    assert_eq!(bench.tree().await, bench.tree_of(bench.ids[1]).await, "the workspace");
+}

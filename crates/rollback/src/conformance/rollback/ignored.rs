@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use evoseal_types::{CheckpointId, EntryPath};
+use evoseal_types::{ChangeKind, CheckpointId, EntryPath};
 
 use super::RollbackFixture;
 use super::bench::{Bench, Doctor, request};
-use crate::Target;
+use crate::conformance::watched::WAYS;
+use crate::{RollbackReport, Target};
 
 /// `v1` holds the file `notes`. `v2` ignores it, and so it has become a person's own; it is in no version as it is now.
 async fn notes_of_a_person(fixture: &dyn RollbackFixture) -> Bench<'_> {
@@ -78,13 +79,24 @@ pub async fn ignored_files_that_no_version_holds_stay<F: RollbackFixture>(fixtur
         let built = bench.read("cache/deep/x");
         assert_eq!(built.as_deref(), Some("made by a build"), "the build cache {when}");
     };
-    bench.roll_back(Target::Checkpoint(bench.ids[1])).await.expect("the target is whole");
+    let is_true = |report: &RollbackReport, when: &str| {
+        let removed = report.changes.iter().filter(|change| change.kind == ChangeKind::Removed);
+        for change in removed {
+            let stands = bench.place.workspace.join(change.path.as_path()).exists();
+            assert!(!stands, "{} is reported as removed {when}", change.path);
+        }
+    };
+    let report = bench.roll_back(Target::Checkpoint(bench.ids[1])).await.expect("the target is whole");
     stay(&bench, "after a rollback");
-    bench.roll_back(Target::Undo).await.expect("something can be undone");
+    is_true(&report, "after a rollback");
+    let report = bench.roll_back(Target::Undo).await.expect("something can be undone");
     stay(&bench, "after an undo");
+    is_true(&report, "after an undo");
     bench.watched.damage(bench.ids[2]);
-    bench.roll_back(Target::LastKnownGood).await.expect("an older version is whole");
+    let report = bench.roll_back(Target::LastKnownGood).await.expect("an older version is whole");
     stay(&bench, "after a rollback that fell back");
+    is_true(&report, "after a rollback that fell back");
+    bench.write("edited once more");
     for id in &bench.ids {
         bench.watched.damage(*id);
     }
@@ -118,4 +130,34 @@ pub async fn an_interrupted_rollback_costs_no_ignored_file<F: RollbackFixture>(f
     bench.roll_back(Target::Undo).await.expect("something can be undone");
     assert_eq!(bench.read("notes").as_deref(), Some("mine"), "the notes after the undo");
     assert_eq!(bench.read("cache/deep/x").as_deref(), Some("made by a build"), "the build cache");
+}
+
+/// A version that takes the place of another overwrites no ignored file that nobody holds.
+pub async fn a_fallback_costs_no_ignored_file<F: RollbackFixture>(fixture: &F) {
+    for damage in WAYS {
+        let bench = notes_of_a_person(fixture).await;
+        damage(&bench.watched, bench.ids[1]);
+        bench.write("edited");
+        let answer = bench.roll_back(Target::LastKnownGood).await;
+        for (name, text) in [("notes", "mine"), ("cache/deep/x", "made by a build")] {
+            assert!(bench.is_held(name, text).await, "{name} is lost; the answer is {answer:?}");
+        }
+    }
+}
+
+/// A rollback that fails leaves nothing behind in the places that are ignored.
+pub async fn after_a_failure_nothing_is_left_in_ignored_places<F: RollbackFixture>(fixture: &F) {
+    let mut bench = Bench::empty(fixture);
+    bench.write("v1");
+    bench.write_file("notes", "of v1");
+    bench.accept("v1").await;
+    bench.write("v2");
+    bench.write_file(".gitignore", "notes\n");
+    std::fs::remove_file(bench.place.workspace.join("notes")).expect("the notes can be removed");
+    bench.accept("v2").await;
+    let doctor = Arc::new(Doctor::default());
+    doctor.condemn(bench.ids[0]);
+    bench.place.verifier = Some(Arc::<Doctor>::clone(&doctor));
+    bench.roll_back(Target::Checkpoint(bench.ids[0])).await.expect_err("the target is unhealthy");
+    assert_eq!(bench.read("notes"), None, "the notes of v1");
 }

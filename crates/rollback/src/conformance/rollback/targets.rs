@@ -4,6 +4,7 @@ use evoseal_types::{CheckpointId, Direction, MetricSamples, MetricSpec, Objectiv
 
 use super::RollbackFixture;
 use super::bench::{Bench, request, version};
+use crate::conformance::watched::WAYS;
 use crate::{Error, Target};
 
 fn samples(values: &[f64]) -> Vec<MetricSamples> {
@@ -119,15 +120,17 @@ pub async fn what_was_deleted_is_not_undone<F: RollbackFixture>(fixture: &F) {
 
 /// An undo means one state of the workspace. Where that is damaged, no other version takes its place.
 pub async fn nothing_takes_the_place_of_what_an_undo_means<F: RollbackFixture>(fixture: &F) {
-    let bench = Bench::new(fixture).await;
-    let report = bench.roll_back(Target::LastKnownGood).await.expect("the target is whole");
-    let saved = report.saved.expect("the edit was saved");
-    bench.watched.damage(saved);
-    let error = bench.roll_back(Target::Undo).await.expect_err("what it means is damaged");
-    let Error::Exhausted { attempts } = &error else { panic!("the error is {error}") };
-    let tried: Vec<CheckpointId> = attempts.iter().map(|attempt| attempt.checkpoint).collect();
-    assert_eq!(tried, [saved], "the attempts");
-    assert_eq!(bench.tree().await, report.tree, "the workspace");
+    for damage in WAYS {
+        let bench = Bench::new(fixture).await;
+        let report = bench.roll_back(Target::LastKnownGood).await.expect("the target is whole");
+        let saved = report.saved.expect("the edit was saved");
+        damage(&bench.watched, saved);
+        let error = bench.roll_back(Target::Undo).await.expect_err("what it means is damaged");
+        let Error::Exhausted { attempts } = &error else { panic!("the error is {error}") };
+        let tried: Vec<CheckpointId> = attempts.iter().map(|attempt| attempt.checkpoint).collect();
+        assert_eq!(tried, [saved], "the attempts");
+        assert_eq!(bench.tree().await, report.tree, "the workspace");
+    }
 }
 
 async fn delete(bench: &Bench<'_>, id: CheckpointId) {
