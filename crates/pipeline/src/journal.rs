@@ -67,7 +67,7 @@ pub enum JournalEntry {
     },
     /// An evaluation could not be made because of its surroundings, and is about to be made again.
     EvaluationFailed {
-        /// The iteration.
+        /// The iteration; 0 for the version to start from.
         iteration: u64,
         /// What kept it from being made.
         faults: Vec<EvaluationFault>,
@@ -414,6 +414,7 @@ impl RunState {
                     observations: observations.clone(),
                 };
                 self.incumbent = Some((version.clone(), observations.clone()));
+                self.quarantine(observations);
                 self.baselines.push(baseline);
                 self.failures_in_a_row = 0;
                 self.without_improvement = 0;
@@ -440,6 +441,8 @@ impl RunState {
                 self.without_improvement = 0;
                 self.evaluations = 0;
             }
+            // Of the version to start from, which no iteration in flight is about.
+            JournalEntry::EvaluationFailed { iteration: 0, .. } => self.evaluations += 1,
             JournalEntry::Overriding { iteration, tree, order } => {
                 let (iteration, tree, order) = (*iteration, *tree, order.clone());
                 self.pending_override = Some(PendingOverride { iteration, tree, order });
