@@ -171,6 +171,9 @@ impl From<evoseal_pipeline::Error> for Failure {
             Error::BaselineFailed { .. } => Some(
                 "nothing was changed; make the test command of evoseal.toml pass on the present state first",
             ),
+            Error::BaselineNotEvaluated { .. } => {
+                Some("nothing was changed; put right what kept it from being evaluated, and start again")
+            }
             Error::Locked { .. } => Some("wait for it to end, or end it"),
             Error::Invalid { what, .. } if what.starts_with("iteration ") => {
                 Some("`evoseal log` lists the iterations")

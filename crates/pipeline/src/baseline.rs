@@ -1,14 +1,18 @@
 //! The version to start from: what the workspace holds is evaluated and accepted, unless it is known.
 
 use evoseal_checkpoint::{NewCheckpoint, Source};
-use evoseal_safety::{Observations, Outcome, ValidationRequest, VersionRef};
-use evoseal_types::{CheckpointId, Digest, VersionId};
+use evoseal_safety::{
+    NamedTest, Observations, Outcome, RetestedTest, Subject, ValidationRequest, VersionRef,
+};
+use evoseal_types::{CheckpointId, Digest, TestReport, VersionId};
 
+use crate::attempts::{as_evidence, may_pass};
 use crate::event::{EventKind, Stage};
 use crate::journal::JournalEntry;
 use crate::observe::observe;
 use crate::pipeline::{EvolutionPipeline, Run};
-use crate::{Error, EvaluationRequest, Result, VersionInPlace};
+use crate::retest::{ATTEMPTS_MAX, needs_measuring, rerunnable, status_of};
+use crate::{Error, Evaluation, EvaluationRequest, Result, VersionInPlace};
 
 impl EvolutionPipeline {
     /// Makes sure that there is an accepted version and that the workspace holds it. `false` if the run was cancelled.
@@ -100,14 +104,10 @@ impl EvolutionPipeline {
         } else {
             None
         };
-        let evaluation = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await;
-        if let Some(captured) = &captured {
-            // Whatever comes of it, what the evaluation left behind goes.
-            self.restore_workspace(captured.id).await?;
-        }
-        let Some(evaluation) = evaluation else { return Ok(false) };
-        self.made_room(captured.as_ref().map(|captured| captured.id)).await?;
-        let observations = observe(evaluation?, Vec::new(), &Observations::default());
+        let captured = captured.map(|captured| captured.id);
+        let Some(observations) = self.observe_baseline(run, request, captured).await? else {
+            return Ok(false);
+        };
         let request = ValidationRequest {
             current_version_id: None,
             new_version_id: version_id.clone(),
@@ -115,8 +115,12 @@ impl EvolutionPipeline {
             objective: self.objective.clone(),
         };
         let validation = self.parts.gate.validate_version_safety(&request).await?;
-        if validation.decision.outcome != Outcome::Accept {
-            return Err(Error::BaselineFailed { reason: validation.decision.summary() });
+        match validation.decision.outcome {
+            Outcome::Accept => {}
+            Outcome::Error => {
+                return Err(Error::BaselineNotEvaluated { reason: validation.decision.summary() });
+            }
+            _ => return Err(Error::BaselineFailed { reason: validation.decision.summary() }),
         }
         let checkpoint = match captured {
             Some(_) => Some(self.capture_accepted(&version_id, None, &observations).await?),
@@ -139,6 +143,97 @@ impl EvolutionPipeline {
         self.stage_completed(0, Stage::Evaluate, format!("{version_id} passes"));
         self.emit(EventKind::BaselineAccepted { version_id });
         Ok(true)
+    }
+
+    /// Evaluates the version to start from, and runs tests again that failed: one that passes then is flaky on what is to be the
+    /// accepted version, and the rest is measured past it. `None` if the run was cancelled.
+    async fn observe_baseline(
+        &self,
+        run: &mut Run,
+        mut request: EvaluationRequest,
+        captured: Option<CheckpointId>,
+    ) -> Result<Option<Observations>> {
+        let quarantined: Vec<NamedTest> = run.state.quarantined.iter().cloned().collect();
+        request.tolerated.clone_from(&quarantined);
+        let mut tries = self.rules.max_evaluation_retries;
+        let Some(evaluation) = self.evaluate_baseline(run, &request, captured, &mut tries).await? else {
+            return Ok(None);
+        };
+        let observed = observe(evaluation, Vec::new(), &Observations::default());
+        let observations = Observations { quarantined, ..observed };
+        // Without a checkpoint there is no telling what the first run left behind.
+        let failed = rerunnable(&observations).filter(|_| captured.is_some());
+        let Some(failed) = failed else { return Ok(Some(observations)) };
+        let Some(retests) = self.retest_baseline(&request, captured, &observations, &failed).await? else {
+            return Ok(None);
+        };
+        let observations = Observations { retests, ..observations };
+        if observations.retests.is_empty() || !needs_measuring(&observations, &failed) {
+            return Ok(Some(observations));
+        }
+        request.tolerated.extend(failed);
+        let Some(evaluation) = self.evaluate_baseline(run, &request, captured, &mut tries).await? else {
+            return Ok(None);
+        };
+        let Observations { retests, quarantined, .. } = observations;
+        let measured = observe(evaluation, Vec::new(), &Observations::default());
+        Ok(Some(Observations { retests, quarantined, ..measured }))
+    }
+
+    /// One evaluation, made again where the surroundings are to blame as long as there are `tries`. Whatever comes of it, what it
+    /// left behind goes. `None` if the run was cancelled.
+    async fn evaluate_baseline(
+        &self,
+        run: &mut Run,
+        request: &EvaluationRequest,
+        captured: Option<CheckpointId>,
+        tries: &mut u32,
+    ) -> Result<Option<Evaluation>> {
+        loop {
+            let evaluated = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(request)).await;
+            if let Some(captured) = captured {
+                self.restore_workspace(captured).await?;
+            }
+            let Some(evaluated) = evaluated else { return Ok(None) };
+            self.made_room(captured).await?;
+            if !may_pass(&evaluated) || *tries == 0 {
+                return evaluated.map(Some);
+            }
+            *tries -= 1;
+            self.record_failed_evaluation(run, 0, as_evidence(evaluated)?.faults).await?;
+        }
+    }
+
+    /// Runs the failed tests again, as often as the evaluator does. Empty if it does not; `None` if the run was cancelled.
+    async fn retest_baseline(
+        &self,
+        request: &EvaluationRequest,
+        captured: Option<CheckpointId>,
+        observations: &Observations,
+        failed: &[NamedTest],
+    ) -> Result<Option<Vec<RetestedTest>>> {
+        let mut runs: Vec<Vec<TestReport>> = Vec::new();
+        for attempt in 1..=ATTEMPTS_MAX {
+            let retested = self.parts.evaluator.retest(request, Subject::Candidate, attempt);
+            let retested = self.cancellation.unless_cancelled(retested).await;
+            if let Some(captured) = captured {
+                self.restore_workspace(captured).await?;
+            }
+            match retested {
+                None => return Ok(None),
+                Some(Ok(Some(reports))) => runs.push(reports),
+                // Who cannot say more leaves the failure standing.
+                Some(Ok(None) | Err(_)) => break,
+            }
+        }
+        let retested = |test: &NamedTest| {
+            let known = observations.quarantined.contains(test);
+            let first = status_of(test, &observations.test_results);
+            let again = runs.iter().map(|reports| status_of(test, reports)).collect();
+            RetestedTest::on_first_version(test.clone(), known, first, again)
+        };
+        let retested = failed.iter().map(retested);
+        Ok(Some(if runs.is_empty() { Vec::new() } else { retested.collect() }))
     }
 
     /// Captures an accepted version with its results.

@@ -154,6 +154,7 @@ mod recover;
 mod result;
 mod retest;
 mod rules;
+mod run_state;
 mod space;
 mod states;
 mod stop;
@@ -167,9 +168,7 @@ pub use config::EvolutionConfig;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluation, EvaluationRequest, Evaluator, VersionInPlace};
 pub use event::{Event, EventKind, Observer, Stage};
-pub use journal::{
-    AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, PendingOverride, Retest, RunState,
-};
+pub use journal::{AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, Retest};
 pub use journal_file::Journal;
 pub use lock::{LockHolder, RunLock};
 pub use measure_again::FurtherMeasurements;
@@ -178,6 +177,7 @@ pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, R
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};
 pub use result::{IterationOutcome, IterationResult, RunReport};
 pub use rules::LoopRules;
+pub use run_state::{PendingOverride, RunState};
 pub use states::{Cause, VersionState, state_table};
 pub use stop::{
     ConsecutiveFailures, DiskLimits, LoopProgress, MaxEvaluations, MaxIterations, NoImprovement,

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::EventKind;
 use crate::iterate::flight_of;
-use crate::journal::{FinishedIteration, JournalEntry, PendingOverride, RunState};
+use crate::journal::{FinishedIteration, JournalEntry};
 use crate::pipeline::{EvolutionPipeline, Run};
+use crate::run_state::{PendingOverride, RunState};
 use crate::states::{Cause, VersionState};
 use crate::{Error, Journal, Result, RunLock, RunOptions, StopReason};
 
