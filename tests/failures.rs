@@ -45,6 +45,7 @@ mod failures {
     mod candidates;
     mod crashes;
     mod decisions;
+    mod exchange;
     mod ownership;
     mod parts;
     mod people;
@@ -52,6 +53,7 @@ mod failures {
     mod signals;
     mod starts;
     mod switches;
+    mod unfinished;
 }
 
 use evoseal_tests::Project;

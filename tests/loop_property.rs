@@ -15,6 +15,8 @@ use evoseal_checkpoint::{CheckpointStore, RestoreMode};
 use evoseal_pipeline::{
     Error, Evaluation, EvaluationRequest, EvolutionPipeline, Journal, Proposal, RunOptions, RunState,
 };
+use evoseal_regression::RegressionSettings;
+use evoseal_rollback::RollbackMode;
 use evoseal_safety::{AuditEvent, AuditLog, AuditRecord, FileAuditLog};
 use evoseal_tests::Assembly;
 use evoseal_tests::scripted::{FunctionEvaluator, FunctionProposer};
@@ -203,18 +205,20 @@ impl<F: Future> Future for CutOff<F> {
 struct Scene {
     folder: TempDir,
     candidates: Candidates,
+    mode: RollbackMode,
     /// How many finished iterations the model has taken in.
     modelled: usize,
     edits_made: u64,
 }
 
 impl Scene {
-    fn new(start: &[Edit], candidates: Vec<(Vec<Edit>, Verdict)>) -> Self {
+    fn new(start: &[Edit], candidates: Vec<(Vec<Edit>, Verdict)>, mode: RollbackMode) -> Self {
         // In memory where there is such a place: syncs would take most of the time.
         let memory = Path::new("/dev/shm");
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let mut scene = Self { folder, candidates: Arc::new(candidates), modelled: 0, edits_made: 1 << 32 };
+        let mut scene =
+            Self { folder, candidates: Arc::new(candidates), mode, modelled: 0, edits_made: 1 << 32 };
         for root in [scene.workspace(), scene.model()] {
             fs::create_dir(&root).unwrap();
             fs::write(root.join(".gitignore"), IGNORE_FILE).unwrap();
@@ -257,7 +261,8 @@ impl Scene {
     }
 
     async fn pipeline(&self) -> EvolutionPipeline {
-        let parts = Assembly::open(&self.workspace()).await.unwrap();
+        let parts =
+            Assembly::open_in(&self.workspace(), &RegressionSettings::default(), self.mode).await.unwrap();
         let (proposing, judging) = (Arc::clone(&self.candidates), Arc::clone(&self.candidates));
         let at = |candidates: &Candidates, iteration: u64| {
             candidates[usize::try_from(iteration).unwrap() % candidates.len()].clone()
@@ -399,8 +404,9 @@ proptest! {
         start in proptest::collection::vec(edit(), 1..8),
         candidates in proptest::collection::vec((proptest::collection::vec(edit(), 1..5), verdict()), 3..9),
         rounds in proptest::collection::vec(round(), 1..6),
+        mode in prop_oneof![Just(RollbackMode::InPlace), Just(RollbackMode::Exchange)],
     ) {
-        let mut scene = Scene::new(&start, candidates);
+        let mut scene = Scene::new(&start, candidates, mode);
         for round in rounds {
             scene.person_edits(&round.edits);
             for (index, size) in &round.ignored {

@@ -72,6 +72,34 @@ fn what_a_killed_run_left_in_the_workspace_can_be_brought_back() {
 }
 
 #[test]
+fn a_killed_run_takes_its_poison_along_and_no_ignored_file_of_a_person() {
+    let project = Project::new(
+        "echo 'local.conf' >> .gitignore; mkdir -p target; echo harmful > target/poison; touch block.marker; echo 90 > cost.txt",
+    );
+    project.write("tests/measure.sh", SLOW_MEASUREMENT);
+    project.write(".gitignore", "*.marker\ntarget/\n.env\n");
+    project.add_settings("[safety.rollback]\ncaches = [\"target\"]\n");
+    project.write(".env", "SECRET=1");
+    project.write("local.conf", "as captured");
+    let mut run = project.evoseal(&["run", "-n", "1"]).start();
+    run.wait_for_file(&project.path("started.marker"));
+    run.kill();
+    // The candidate ignores it, so that nothing holds this.
+    project.write("local.conf", "mine");
+    let said = project.evoseal(&["run", "-n", "1"]).run().expect(0).stderr;
+    assert!(
+        said.contains("recovered iteration 1: the workspace was returned to v0; what was there is kept as"),
+        "{said}"
+    );
+    let kept = project.evoseal(&["checkpoint", "show", "before-recovery-1", "--file", "local.conf"]).run();
+    assert_eq!(kept.expect(0).stdout, "mine");
+    assert_eq!(project.read(".env"), "SECRET=1");
+    let status = project.evoseal(&["status", "--json"]).run().expect(0).json();
+    assert_eq!(status["rollback"]["recovery_rollbacks"], 0, "it is no rollback");
+    assert!(!project.path("target/poison").exists());
+}
+
+#[test]
 fn killed_again_and_again_a_run_still_comes_to_its_end() {
     let project = Project::new(
         "n=$(ls *.marker 2>/dev/null | wc -l)

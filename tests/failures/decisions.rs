@@ -151,6 +151,24 @@ fn a_test_that_fails_on_the_accepted_version_too_is_named_as_flaky_and_does_not_
 }
 
 #[test]
+fn a_test_that_is_flaky_on_the_version_to_start_from_is_named_and_keeps_no_run_from_starting() {
+    let project = with_a_flaky_test("echo 50 > cost.txt");
+    // It fails the first time ever, and passes from then on.
+    let tests = project.read("tests/run.sh");
+    let once = "[ -f tried.marker ] && echo yes; touch tried.marker";
+    project.write("tests/run.sh", &tests.replace("[ \"$EVOSEAL_ITERATION\" = 0 ] && echo yes", once));
+    let report = json(&project, &["run", "-n", "1", "--json"], 0);
+    assert_eq!(report["results"][0]["outcome"], "accepted", "{report}");
+    project.evoseal(&["status"]).run().expect(0).shows(&["flaky tests  is_reachable"]);
+
+    let project = with_a_flaky_test("echo 50 > cost.txt");
+    let tests = project.read("tests/run.sh");
+    project.write("tests/run.sh", &tests.replace("\"$EVOSEAL_ITERATION\" = 0", "1 = 0"));
+    let failed = project.evoseal(&["run", "-n", "1"]).run().expect(2);
+    failed.says(&["does not pass", "1 of 3 tests failed: is_reachable"]);
+}
+
+#[test]
 fn a_failing_test_beside_a_flaky_one_still_rolls_back() {
     let project = with_a_flaky_test("echo 50 > cost.txt; echo 'echo 43' > program.sh");
     let report = json(&project, &["run", "-n", "1", "--json"], 1);

@@ -10,7 +10,7 @@ use evoseal_types::SystemClock;
 use serde_json::Value;
 
 /// A project with three accepted versions, the cost of which is 90, 80 and 70.
-fn evolved() -> Project {
+pub(super) fn evolved() -> Project {
     let project = Project::new("echo $((100 - EVOSEAL_ITERATION * 10)) > cost.txt");
     project.evoseal(&["run", "-n", "3"]).run().expect(0);
     assert_eq!(project.read("cost.txt"), "70\n");
@@ -19,7 +19,7 @@ fn evolved() -> Project {
 
 /// Begins a rollback to a version and dies before it has ended; the workspace then looks as if the file with the cost had
 /// not been changed yet.
-fn cut_off(project: &Project, version: &str) {
+pub(super) fn cut_off(project: &Project, version: &str) {
     let half = project.read("cost.txt");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {

@@ -8,7 +8,7 @@ use evoseal_checkpoint::CheckpointManager;
 use evoseal_metrics::{MetricStore, MetricsTracker};
 use evoseal_pipeline::{Evaluator, EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, Proposer};
 use evoseal_regression::{RegressionDetector, RegressionSettings};
-use evoseal_rollback::{Rollback, RollbackManager};
+use evoseal_rollback::{Rollback, RollbackManager, RollbackMode, RollbackSettings, bring_state_home};
 use evoseal_safety::{FileAuditLog, FileEvidenceStore, SafetyIntegration};
 use evoseal_types::{Clock, SystemClock};
 
@@ -45,6 +45,16 @@ impl Assembly {
         workspace: &Path,
         regression: &RegressionSettings,
     ) -> Result<Self, Box<dyn Error>> {
+        Self::open_in(workspace, regression, RollbackMode::default()).await
+    }
+
+    /// The same with other settings of the detector, and with this way of rolling back.
+    pub async fn open_in(
+        workspace: &Path,
+        regression: &RegressionSettings,
+        mode: RollbackMode,
+    ) -> Result<Self, Box<dyn Error>> {
+        bring_state_home(workspace, &workspace.join(".evoseal/rollback"))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let state_directory = workspace.join(".evoseal");
         std::fs::create_dir_all(&state_directory)?;
@@ -62,6 +72,7 @@ impl Assembly {
             Arc::clone(&clock),
         )
         .store_directory(&store_directory)
+        .settings(RollbackSettings { mode, ..RollbackSettings::default() })
         .build()?;
         let rollback = Arc::new(rollback);
         let audit = FileAuditLog::new(state_directory.join("audit.jsonl"), Arc::clone(&clock));

@@ -52,7 +52,7 @@ impl Crash {
 pub(crate) fn proof(command: &str, options: Options) -> Result<()> {
     let is_smoke = options.rest.iter().any(|option| option == "--smoke");
     let build: &[&str] = if is_smoke { &[] } else { &["--release"] };
-    if matches!(command, "checkpoint" | "rollback" | "loop") {
+    if matches!(command, "checkpoint" | "rollback" | "power" | "loop" | "evil") {
         // The program is killed as well; cargo does not build those of other packages.
         run(cargo(["build", "--quiet", "--package", "evoseal-cli"].iter().chain(build)))?;
     }

@@ -122,6 +122,7 @@ pub use error::{Error, Result};
 pub use local::LocalBackend;
 pub use manager::{CheckpointManager, CheckpointManagerBuilder};
 pub use memory::MemoryBackend;
+pub use page::is_laid_aside;
 pub use pattern::Patterns;
 pub use retention::{
     KeepReason, PruneReport, RetentionCandidate, RetentionDecision, RetentionPolicy, Verdict,

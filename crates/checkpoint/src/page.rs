@@ -39,7 +39,18 @@ pub(crate) enum PageNode {
 
 /// Whether an entry of this name is evoseal's own and is left alone by capture and restore, wherever it stands.
 pub(crate) fn is_own(name: &[u8]) -> bool {
-    name == b".evoseal" || name.starts_with(STAGING_PREFIX)
+    name == b".evoseal" || is_laid_aside(name)
+}
+
+/// Whether an entry of this name is what a restore that was cut off has laid aside: no part of a tree, and the next restore in
+/// place removes it.
+///
+/// ```
+/// assert!(evoseal_checkpoint::is_laid_aside(b".evoseal-restore-7"));
+/// assert!(!evoseal_checkpoint::is_laid_aside(b".evoseal"));
+/// ```
+pub fn is_laid_aside(name: &[u8]) -> bool {
+    name.starts_with(STAGING_PREFIX)
 }
 
 /// Writes a page; entries are added in ascending order of their names.

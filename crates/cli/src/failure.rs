@@ -73,7 +73,7 @@ impl Failure {
     }
 
     /// A hint for this very error, if there is one, instead of a general one.
-    fn or_hint(self, hint: Option<&str>) -> Self {
+    pub(crate) fn or_hint(self, hint: Option<&str>) -> Self {
         Self { hint: hint.map(str::to_owned).or(self.hint), ..self }
     }
 
@@ -171,6 +171,9 @@ impl From<evoseal_pipeline::Error> for Failure {
             Error::BaselineFailed { .. } => Some(
                 "nothing was changed; make the test command of evoseal.toml pass on the present state first",
             ),
+            Error::BaselineNotEvaluated { .. } => {
+                Some("nothing was changed; put right what kept it from being evaluated, and start again")
+            }
             Error::Locked { .. } => Some("wait for it to end, or end it"),
             Error::Invalid { what, .. } if what.starts_with("iteration ") => {
                 Some("`evoseal log` lists the iterations")

@@ -71,6 +71,18 @@ impl Output {
         }
     }
 
+    /// Says what was done besides what was asked for: as one line of JSON where results are JSON, with the sentence in it.
+    pub(crate) fn report<T: Serialize>(self, value: &T, sentence: &str) {
+        if !self.json {
+            return self.say(sentence);
+        }
+        let mut line = serde_json::to_value(value).unwrap_or_default();
+        if let Some(fields) = line.as_object_mut() {
+            fields.insert("message".to_owned(), sentence.into());
+        }
+        self.say(line.to_string());
+    }
+
     /// Says what went wrong.
     pub(crate) fn failure(self, failure: &Failure) {
         let mut stderr = std::io::stderr().lock();

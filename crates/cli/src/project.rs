@@ -315,7 +315,12 @@ fn guards(settings: &Settings, workspace: &Path) -> evoseal_sandbox::Result<Vec<
 /// The folder that the command line means.
 pub(crate) fn start_directory(global: &GlobalArguments) -> Result<PathBuf> {
     let start = global.directory.clone().unwrap_or_else(|| PathBuf::from("."));
-    start.canonicalize().map_err(|error| Failure::io("open", &start, &error))
+    start.canonicalize().map_err(|error| {
+        let is_gone = global.directory.is_none() && error.kind() == std::io::ErrorKind::NotFound;
+        let hint =
+            "the folder that this shell stands in was removed or replaced; enter it anew: `cd \"$PWD\"`";
+        Failure::io("open", &start, &error).or_hint(is_gone.then_some(hint))
+    })
 }
 
 /// Creates a folder and those above it.

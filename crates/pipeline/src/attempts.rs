@@ -25,39 +25,58 @@ impl EvolutionPipeline {
             let request = EvaluationRequest { tolerated: tolerated.clone(), ..request };
             let evaluated = self.cancellation.unless_cancelled(self.parts.evaluator.evaluate(&request)).await;
             let Some(evaluated) = evaluated else { return Ok(None) };
-            let (evaluation, may_pass) = match evaluated {
-                Ok(evaluation) => {
-                    let may_pass = is_only_environmental(&evaluation);
-                    (evaluation, may_pass)
-                }
-                Err(error) if error.is_storage_full() => return Err(error),
-                Err(error) => {
-                    let may_pass = matches!(error.class(), ErrorClass::Transient | ErrorClass::Environment);
-                    let faults = vec![not_run("evaluate", describe(&error))];
-                    (Evaluation { faults, ..Evaluation::default() }, may_pass)
-                }
-            };
-            if !may_pass || failed >= self.rules.max_evaluation_retries as usize {
+            let again = may_pass(&evaluated) && failed < self.rules.max_evaluation_retries as usize;
+            let evaluation = as_evidence(evaluated)?;
+            if !again {
                 return Ok(Some(evaluation));
             }
             failed += 1;
-            let iteration = flight.iteration;
-            let mut faults = evaluation.faults;
-            for fault in &mut faults {
-                fault.message = cut(&fault.message);
-            }
-            let first = faults.first().map_or(String::new(), |fault| fault.message.clone());
-            self.emit(EventKind::PipelineStageCompleted {
-                iteration,
-                stage: Stage::Evaluate,
-                summary: format!("it could not be made and is made again: {first}"),
-            });
-            run.record(JournalEntry::EvaluationFailed { iteration, faults }).await?;
+            self.record_failed_evaluation(run, flight.iteration, evaluation.faults).await?;
             if let Some(checkpoint) = version.checkpoint {
                 // What the evaluation left behind must not be there the next time.
                 self.restore_workspace(checkpoint).await?;
             }
         }
+    }
+
+    /// Takes down what kept an evaluation from being made, before it is made again. Iteration 0 is the version to start from.
+    pub(crate) async fn record_failed_evaluation(
+        &self,
+        run: &mut Run,
+        iteration: u64,
+        mut faults: Vec<EvaluationFault>,
+    ) -> Result<()> {
+        for fault in &mut faults {
+            fault.message = cut(&fault.message);
+        }
+        let first = faults.first().map_or(String::new(), |fault| fault.message.clone());
+        self.emit(EventKind::PipelineStageCompleted {
+            iteration,
+            stage: Stage::Evaluate,
+            summary: format!("it could not be made and is made again: {first}"),
+        });
+        run.record(JournalEntry::EvaluationFailed { iteration, faults }).await
+    }
+}
+
+/// Whether an evaluation that failed may succeed when it is made again: its surroundings are to blame.
+pub(crate) fn may_pass(evaluated: &Result<Evaluation>) -> bool {
+    match evaluated {
+        Ok(evaluation) => is_only_environmental(evaluation),
+        // It stays full until somebody makes room.
+        Err(error) if error.is_storage_full() => false,
+        Err(error) => matches!(error.class(), ErrorClass::Transient | ErrorClass::Environment),
+    }
+}
+
+/// What an evaluation says about a version; an error as the fault that it is. A full disk says nothing and stays an error.
+pub(crate) fn as_evidence(evaluated: Result<Evaluation>) -> Result<Evaluation> {
+    match evaluated {
+        Err(error) if !error.is_storage_full() => {
+            let faults = vec![not_run("evaluate", describe(&error))];
+            Ok(Evaluation { faults, ..Evaluation::default() })
+        }
+        evaluated => evaluated,
     }
 }
 

@@ -40,7 +40,7 @@ impl EvolutionPipeline {
         if flight.fresh_observations.is_none() {
             let Some(observations) = self.observe_again(run, &flight).await? else {
                 if let Some(checkpoint) = flight.incumbent.checkpoint {
-                    self.return_workspace(iteration, checkpoint).await?;
+                    self.undo_candidate(iteration, checkpoint).await?;
                 }
                 return Ok(Some(StopReason::Interrupted));
             };

@@ -36,6 +36,13 @@ pub enum Error {
         /// Every reason.
         reason: String,
     },
+    /// The version to start from could not be evaluated because of its surroundings, which says nothing about it; nothing was
+    /// changed.
+    #[error("the version to start from could not be evaluated: {reason}")]
+    BaselineNotEvaluated {
+        /// What kept it from being evaluated.
+        reason: String,
+    },
     /// A setting or argument with a wrong value.
     #[error("{what} is not valid: {reason}")]
     Invalid {
@@ -99,6 +106,7 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Proposer { class, .. } | Self::Evaluator { class, .. } => *class,
+            Self::BaselineNotEvaluated { .. } => ErrorClass::Environment,
             Self::BaselineFailed { .. } | Self::Invalid { .. } => ErrorClass::Invalid,
             Self::Io { source, .. } => ErrorClass::of_io(source),
             Self::Damaged { .. } => ErrorClass::Corrupt,

@@ -94,7 +94,8 @@ impl EvolutionPipeline {
     async fn give_up(&self, run: &mut Run, reason: &str) -> Result<()> {
         let flight = flight_of(run)?.clone();
         if let Some(checkpoint) = flight.incumbent.checkpoint {
-            self.return_workspace(flight.iteration, checkpoint).await?;
+            let done = self.undo_candidate(flight.iteration, checkpoint).await?;
+            self.tell_of_saved(flight.iteration, &done);
         }
         let reason = reason.to_owned();
         run.record(JournalEntry::IterationAbandoned { iteration: flight.iteration, reason }).await
@@ -106,7 +107,8 @@ impl EvolutionPipeline {
         let iteration = flight.iteration;
         if let Some(checkpoint) = flight.incumbent.checkpoint {
             // A no-op unless something wrote to the workspace after the last iteration.
-            self.return_workspace(iteration, checkpoint).await?;
+            let done = self.return_workspace(iteration, checkpoint).await?;
+            self.tell_of_saved(iteration, &done);
         }
         self.stage_started(iteration, Stage::Propose);
         let context = ProposalContext {

@@ -68,6 +68,42 @@ impl Journal {
         }
     }
 
+    /// The last entry of the journal at `path`, without a look at those before it; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`] if it cannot be read, without the number of its line.
+    pub fn last(path: &Path) -> Result<Option<JournalEntry>> {
+        let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(io)?,
+        };
+        let len = file.metadata().map_err(io)?.len();
+        let mut window = 64 * 1024;
+        loop {
+            let start = len.saturating_sub(window);
+            file.seek(SeekFrom::Start(start)).map_err(io)?;
+            let mut bytes = Vec::new();
+            (&file).take(len - start).read_to_end(&mut bytes).map_err(io)?;
+            // What the window begins with is the end of a line, unless it is the beginning of the file.
+            let skipped = if start == 0 { Some(0) } else { bytes.iter().position(|byte| *byte == b'\n') };
+            let lines = skipped.map(|skipped| &bytes[skipped + usize::from(start > 0)..]);
+            let last = lines.and_then(|lines| checked_line::whole_lines(lines).0.last());
+            match last.map(parse_line) {
+                Some(entry) => {
+                    let damaged = |problem| Error::Damaged {
+                        path: path.to_owned(),
+                        problem: format!("its last line: {problem}"),
+                    };
+                    return entry.map(Some).map_err(damaged);
+                }
+                None if start == 0 => return Ok(None),
+                None => window *= 2,
+            }
+        }
+    }
+
     /// Adds an entry; it is durable when this returns.
     ///
     /// # Errors
@@ -145,6 +181,32 @@ mod tests {
     use evoseal_types::{Digest, Timestamp};
 
     use super::*;
+
+    #[test]
+    fn the_last_entry_is_found_from_the_end_wherever_the_file_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        assert_eq!(Journal::last(&path).unwrap(), None);
+        let entry =
+            |change: &str| JournalEntry::Proposed { iteration: 1, change: change.to_owned(), failed: false };
+        // The second line is longer than what is read at first.
+        let entries = [entry("one"), entry(&"x".repeat(200_000)), entry("three")];
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        for entry in &entries {
+            journal.append(entry).unwrap();
+            assert_eq!(Journal::last(&path).unwrap().as_ref(), Some(entry));
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in (0..bytes.len()).step_by(4001).chain([bytes.len() - 1]) {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            assert_eq!(Journal::last(&path).unwrap(), Journal::read(&path).unwrap().pop(), "cut at {cut}");
+        }
+        let mut bad = bytes;
+        let place = bad.len() - 3;
+        bad[place] ^= 1;
+        std::fs::write(&path, bad).unwrap();
+        assert!(Journal::last(&path).unwrap_err().to_string().contains("its last line"));
+    }
 
     #[test]
     fn the_bytes_are_those_of_the_format_page_and_a_torn_end_is_cut_off() {

@@ -128,10 +128,12 @@
 //! - Between the start of the very first evaluation and its end nothing is in the journal. If the process is killed there,
 //!   what that evaluation left in the workspace is part of the version that the next run starts from.
 //! - Work of a person in the workspace *during* a run is treated like what a candidate left behind. What is found there after
-//!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone.
+//!   a crash, at the start of an iteration or when a run is cancelled is captured before it is undone, ignored files that would
+//!   be overwritten or removed included.
 
 mod attempts;
 mod audit_trail;
+mod baseline;
 mod cancel;
 mod config;
 mod confirm;
@@ -147,10 +149,12 @@ mod observe;
 mod overrides;
 mod pipeline;
 mod proposer;
+mod put_back;
 mod recover;
 mod result;
 mod retest;
 mod rules;
+mod run_state;
 mod space;
 mod states;
 mod stop;
@@ -164,17 +168,16 @@ pub use config::EvolutionConfig;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluation, EvaluationRequest, Evaluator, VersionInPlace};
 pub use event::{Event, EventKind, Observer, Stage};
-pub use journal::{
-    AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, PendingOverride, Retest, RunState,
-};
+pub use journal::{AcceptedBaseline, FinishedIteration, InFlight, JournalEntry, Retest};
 pub use journal_file::Journal;
 pub use lock::{LockHolder, RunLock};
 pub use measure_again::FurtherMeasurements;
-pub use overrides::{OverridePlan, OverrideReport, OverrideRequest, Overrider};
+pub use overrides::{CompletedOverride, OverridePlan, OverrideReport, OverrideRequest, Overrider};
 pub use pipeline::{EvolutionPipeline, EvolutionPipelineBuilder, PipelineParts, RunOptions};
 pub use proposer::{Brief, PastOutcome, Proposal, ProposalContext, Proposer};
 pub use result::{IterationOutcome, IterationResult, RunReport};
 pub use rules::LoopRules;
+pub use run_state::{PendingOverride, RunState};
 pub use states::{Cause, VersionState, state_table};
 pub use stop::{
     ConsecutiveFailures, DiskLimits, LoopProgress, MaxEvaluations, MaxIterations, NoImprovement,

@@ -1,6 +1,6 @@
 //! What a person decides about a candidate: planned from the journal, carried out by the gate, remembered for ever.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evoseal_checkpoint::{CheckpointStore, RestoreMode};
@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::EventKind;
 use crate::iterate::flight_of;
-use crate::journal::{FinishedIteration, JournalEntry, PendingOverride, RunState};
+use crate::journal::{FinishedIteration, JournalEntry};
 use crate::pipeline::{EvolutionPipeline, Run};
+use crate::run_state::{PendingOverride, RunState};
 use crate::states::{Cause, VersionState};
-use crate::{Error, Journal, Result, RunOptions, StopReason};
+use crate::{Error, Journal, Result, RunLock, RunOptions, StopReason};
 
 /// A person's wish about the candidate of an iteration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,17 @@ impl OverrideReport {
     }
 }
 
+/// A person's decision that an earlier process left unfinished, and what was done about it now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompletedOverride {
+    /// The iteration.
+    pub iteration: u64,
+    /// What was decided.
+    pub decision: PersonsDecision,
+    /// What was done.
+    pub report: SettlementReport,
+}
+
 /// Carries out what persons decide about candidates, between runs.
 ///
 /// - *Approve*: the candidate becomes the incumbent. The workspace goes to its checkpoint through the rollback's protocol, so
@@ -87,7 +99,8 @@ impl OverrideReport {
 /// The decision holds for the tree, not for the number: where the same tree is proposed again, one that was rejected or held is
 /// not evaluated, and nobody is asked again. The last word counts; all stand in the journal and in the audit log.
 ///
-/// The intent is in the journal before anything is done. Killed anywhere, the next override or run completes it.
+/// The intent is in the journal before anything is done. Killed anywhere, the next override or run completes it, and so does
+/// whoever calls [`complete`](Self::complete).
 #[derive(Debug, Clone)]
 pub struct Overrider {
     /// The directory tree that evolves.
@@ -103,6 +116,25 @@ pub struct Overrider {
 }
 
 impl Overrider {
+    /// Whether a person's decision is on record that was not carried out to its end: one look at the end of one file. A journal
+    /// that cannot be read has none; whoever opens it says why.
+    pub fn is_unfinished(state_directory: &Path) -> bool {
+        // It stands between iterations, and the next start of anything that writes a journal completes it.
+        let last = Journal::last(&EvolutionPipeline::journal_path(state_directory));
+        matches!(last, Ok(Some(JournalEntry::Overriding { .. })))
+    }
+
+    /// Carries out what an earlier process left unfinished; `None` if there is nothing. `lock` is the workspace's run lock where
+    /// the caller has taken it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`carry_out`](Self::carry_out) but for the plan's. The decision stays on record then.
+    pub async fn complete(&self, lock: Option<Arc<RunLock>>) -> Result<Option<CompletedOverride>> {
+        let mut run = Run::open(self.state_directory.clone(), lock, RunOptions::default()).await?;
+        complete(self.gate.as_ref(), &mut run).await
+    }
+
     /// What a request would do. Nothing is changed.
     ///
     /// # Errors
@@ -145,7 +177,7 @@ impl Overrider {
         };
         let order = PersonsOrder { decision, version: plan.version.clone(), fall_back_to };
         run.record(JournalEntry::Overriding { iteration: plan.iteration, tree, order }).await?;
-        let settled = complete(self.gate.as_ref(), &mut run).await?;
+        let settled = complete(self.gate.as_ref(), &mut run).await?.map(|completed| completed.report);
         Ok(OverrideReport { plan, settled, incumbent: incumbent(&run) })
     }
 
@@ -289,23 +321,21 @@ fn invalid(what: String, reason: String) -> Error {
 }
 
 /// Carries out a person's decision that is on record, if there is one. Can be repeated.
-async fn complete(gate: &dyn SafetyGate, run: &mut Run) -> Result<Option<SettlementReport>> {
+async fn complete(gate: &dyn SafetyGate, run: &mut Run) -> Result<Option<CompletedOverride>> {
     let Some(PendingOverride { iteration, order, .. }) = run.state.pending_override.clone() else {
         return Ok(None);
     };
     let report = gate.override_version(&order).await?;
     run.record(JournalEntry::Overridden { iteration, report: report.clone() }).await?;
-    Ok(Some(report))
+    Ok(Some(CompletedOverride { iteration, decision: order.decision, report }))
 }
 
 impl EvolutionPipeline {
     /// Carries out what a person decided and an earlier process left unfinished; whether there was anything.
     pub(crate) async fn complete_override(&self, run: &mut Run) -> Result<bool> {
-        let Some(iteration) = run.state.pending_override.as_ref().map(|pending| pending.iteration) else {
-            return Ok(false);
-        };
-        let report = complete(self.parts.gate.as_ref(), run).await?;
-        let done = report.map(|report| report.actions_taken.join("; ")).unwrap_or_default();
+        let Some(completed) = complete(self.parts.gate.as_ref(), run).await? else { return Ok(false) };
+        let iteration = completed.iteration;
+        let done = completed.report.actions_taken.join("; ");
         let action = format!("what a person had decided was carried out: {done}");
         self.emit(EventKind::RunRecovered { iteration, action });
         Ok(true)

@@ -12,11 +12,12 @@ use evoseal_types::{Clock, Objective};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, EventKind, Observer};
-use crate::journal::{JournalEntry, RunState};
+use crate::journal::JournalEntry;
 use crate::journal_file::Journal;
 use crate::lock::RunLock;
 use crate::observe::describe;
 use crate::result::{IterationResult, RunReport};
+use crate::run_state::RunState;
 use crate::stop::{DiskLimits, LoopProgress, MaxIterations, StopCondition, StopReason};
 use crate::{Cancellation, Error, Evaluator, LoopRules, Proposer, Result};
 

@@ -13,7 +13,7 @@ use crate::{EvaluationRequest, Result};
 /// So many failures at once are no accident, and running everything again would only cost time.
 const FAILURES_MAX: usize = 20;
 /// How often tests are run again at most, whatever the evaluator says.
-const ATTEMPTS_MAX: u32 = 20;
+pub(crate) const ATTEMPTS_MAX: u32 = 20;
 
 impl EvolutionPipeline {
     /// Runs failed tests again and takes down what came of it. Every run is in the journal once it is made. `false` if the run
@@ -122,21 +122,26 @@ impl EvolutionPipeline {
 fn worth_another_run(flight: &InFlight, observations: &Observations) -> Option<Vec<NamedTest>> {
     let captured = flight.incumbent.checkpoint.is_some()
         && flight.candidate.as_ref().is_some_and(|(version, _)| version.checkpoint.is_some());
+    if captured { rerunnable(observations) } else { None }
+}
+
+/// The failed tests, if names explain every failure, nothing else went wrong, and they were not run again yet.
+pub(crate) fn rerunnable(observations: &Observations) -> Option<Vec<NamedTest>> {
     let clean = observations.violations.is_empty() && observations.faults.is_empty();
-    if !captured || !clean || !observations.retests.is_empty() {
+    if !clean || !observations.retests.is_empty() {
         return None;
     }
     observations.named_failures().filter(|failed| !failed.is_empty() && failed.len() <= FAILURES_MAX)
 }
 
 /// Whether the failures kept the candidate from being measured and are all excused.
-fn needs_measuring(observations: &Observations, failed: &[NamedTest]) -> bool {
+pub(crate) fn needs_measuring(observations: &Observations, failed: &[NamedTest]) -> bool {
     observations.retests.iter().all(RetestedTest::is_excused)
         && !failed.iter().all(|test| observations.quarantined.contains(test))
 }
 
 /// How a test ended in these reports; the worst where it stands in several.
-fn status_of(test: &NamedTest, reports: &[TestReport]) -> TestStatus {
+pub(crate) fn status_of(test: &NamedTest, reports: &[TestReport]) -> TestStatus {
     let of_type = reports.iter().filter(|report| report.test_type == test.test_type);
     let found: Vec<TestStatus> = of_type
         .flat_map(|report| &report.cases)

@@ -12,16 +12,18 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use evoseal_checkpoint::{Entry, EntryKind, Root};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, RenameFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens,
-    linkat, mkdirat, readlinkat, renameat_with, symlinkat,
-};
+use evoseal_checkpoint::{Root, is_laid_aside};
+use rustix::fs::{AtFlags, Mode, RenameFlags, fstat, mkdirat, renameat_with};
 use rustix::io::Errno;
 
 use crate::files::{Files, failed};
 use crate::seen::{Seen, look};
 use crate::{Error, Result};
+
+mod build;
+mod lend;
+
+use lend::in_folders;
 
 /// Where evoseal keeps its own files: the last to be lent and the first to come home.
 const STATE: &[u8] = b".evoseal";
@@ -34,15 +36,6 @@ pub(crate) struct Exchange {
     above: Root,
     name: Vec<u8>,
     files: Files,
-}
-
-/// How far the entries of a folder may stay out of the new tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// What no version holds is kept.
-    Kept,
-    /// Something else takes the folder's place: all that is in it must be in a version.
-    Gone,
 }
 
 impl Exchange {
@@ -141,78 +134,6 @@ impl Exchange {
         Ok(self.above.remove_tree(name)?)
     }
 
-    /// Begins the new tree: the folders of the workspace that `entries` have too, and in them their files that are not
-    /// `changed`, each the same file with one name more. What differs is for a restore to write.
-    pub(crate) fn build(&self, entries: &[Entry], changed: &BTreeSet<Vec<u8>>) -> Result<PathBuf> {
-        self.remove_building()?;
-        drop(self.make_building()?);
-        let (old, new) = (self.root(&self.name)?, self.root(&self.building())?);
-        let mut folders: Vec<&[u8]> = vec![b""];
-        new.make_folder_like(&old, b"").map_err(|error| self.fail("create", b"", error))?;
-        let mut open: (Option<&[u8]>, Option<(OwnedFd, OwnedFd)>) = (None, None);
-        for entry in entries {
-            let path = entry.path.as_bytes();
-            let (above, name) = split(path);
-            if open.0 != Some(above) {
-                open = (Some(above), old.directory(above).ok().zip(new.directory(above).ok()));
-            }
-            let Some((from, to)) = &open.1 else { continue };
-            let seen = look(from, name).map_err(|error| self.fail("look at", path, error))?;
-            let Some(seen) = seen else { continue };
-            match entry.kind {
-                EntryKind::Directory { .. } if seen.kind == FileType::Directory => {
-                    new.make_folder_like(&old, path).map_err(|error| self.fail("create", path, error))?;
-                    folders.push(path);
-                }
-                EntryKind::Directory { .. } => {}
-                _ if changed.contains(path) => {}
-                EntryKind::File { .. } if seen.kind == FileType::RegularFile => {
-                    self.link(from, to, path)?;
-                }
-                EntryKind::Symlink { .. } if seen.kind == FileType::Symlink => self.link(from, to, path)?,
-                _ => {}
-            }
-        }
-        for path in folders.iter().rev() {
-            let done = new.finish_folder_like(&old, path);
-            done.map_err(|error| self.fail("set the rights of", path, error))?;
-        }
-        Ok(self.path_of(&self.building()))
-    }
-
-    fn link(&self, from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
-        let name = OsStr::from_bytes(split(path).1);
-        match linkat(from, name, to, name, AtFlags::empty()) {
-            // It is restored then. A file that has as many names as it can have is one that few others are.
-            Ok(()) | Err(Errno::NOENT | Errno::MLINK) => Ok(()),
-            Err(Errno::PERM | Errno::ACCESS) => Err(refused(
-                &self.shown(path),
-                "it is marked as immutable, or belongs to another user, and could not be in the new tree",
-            )),
-            Err(error) => Err(self.fail("link", path, error)),
-        }
-    }
-
-    /// Makes the new tree durable, and gives it its place: from now on it is whole. A file that was `changed` keeps its
-    /// owner, where the system allows it.
-    pub(crate) fn finish_building(&self, changed: &BTreeSet<Vec<u8>>) -> Result<()> {
-        let (from, to) = (self.building(), self.beside());
-        let path = self.path_of(&to);
-        let (old, new) = (self.root(&self.name)?, self.root(&from)?);
-        for path in changed {
-            let done = new.own_file_like(&old, path);
-            done.map_err(|error| self.fail("set the owner of", path, error))?;
-        }
-        self.files.step("sync", &self.path_of(&from), || Ok(()))?;
-        new.sync()?;
-        let above = self.above.directory(b"").map_err(|error| self.fail("open", b"", error))?;
-        self.files.step("rename", &path, || {
-            let (from, to) = (OsStr::from_bytes(&from), OsStr::from_bytes(&to));
-            Ok(renameat_with(&above, from, &above, to, RenameFlags::NOREPLACE)?)
-        })?;
-        self.sync_above()
-    }
-
     /// Lets the workspace and the tree beside it change places. What neither the new tree nor `goes` has, and what `goes` are the
     /// paths that the new version does not have any more, goes over. After an error the workspace is as it was.
     pub(crate) fn swap(&self, goes: &BTreeSet<Vec<u8>>) -> Result<()> {
@@ -234,148 +155,6 @@ impl Exchange {
         self.files.step("sync", &self.workspace, || Ok(()))?;
         new.sync()?;
         Ok(())
-    }
-
-    /// What must go over to the new tree: the topmost entries that are in no version. Refuses what would have to be
-    /// destroyed, and what cannot be moved or removed.
-    fn kept(&self, old: &Root, new: &Root, goes: &BTreeSet<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
-        let mut kept = Vec::new();
-        let mut pending = vec![(Vec::new(), Fate::Kept)];
-        while let Some((folder, fate)) = pending.pop() {
-            let from = old.directory(&folder).map_err(|error| self.fail("open", &folder, error))?;
-            let to = new.directory(&folder).ok();
-            for (name, seen) in self.listed(&from, &folder)? {
-                let path = join(&folder, &name);
-                if let Some(reason) = seen.keeps_from_going() {
-                    return Err(refused(&self.shown(&path), reason));
-                }
-                let stands = to.as_ref().map(|to| look(to, &name)).transpose();
-                let stands = stands.map_err(|error| self.fail("look at", &path, error))?.flatten();
-                // The tree beside may have been the workspace before, with what stood in for its entries.
-                let stands = stands.filter(|_| !to.as_ref().is_some_and(|to| self.is_stand_in(to, &path)));
-                match stands {
-                    Some(stands) if stands.is_folder() && seen.is_folder() => pending.push((path, fate)),
-                    Some(_) if seen.is_folder() => pending.push((path, Fate::Gone)),
-                    Some(_) => {}
-                    None if goes.contains(&path) => {
-                        if seen.is_folder() {
-                            pending.push((path, fate));
-                        }
-                    }
-                    None if fate == Fate::Gone => {
-                        let path = self.shown(&folder);
-                        return Err(evoseal_checkpoint::Error::NotEmpty { path }.into());
-                    }
-                    None => kept.push(path),
-                }
-            }
-        }
-        kept.sort_unstable_by_key(|path| (path.as_slice() == STATE, path.clone()));
-        Ok(kept)
-    }
-
-    fn listed(&self, folder: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Seen)>> {
-        let fail = |error| self.fail("list", path, error);
-        let mut found = Vec::new();
-        for entry in Dir::read_from(folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            if let Some(seen) = look(folder, name).map_err(fail)? {
-                found.push((name.to_vec(), seen));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Moves one entry to the new tree, and a symlink to it into its place.
-    fn lend(&self, old: &Root, new: &Root, path: &[u8]) -> Result<()> {
-        let (above, name) = split(path);
-        self.make_folders_like(old, new, above)?;
-        let open = |root: &Root| root.directory(above).map_err(|error| self.fail("open", above, error));
-        let (from, to) = (open(old)?, open(new)?);
-        let name = OsStr::from_bytes(name);
-        let stand_in = self.stand_in(path);
-        let times = modified(&to).map_err(|error| self.fail("look at", above, error))?;
-        if !self.is_stand_in(&to, path) {
-            let create = || symlinkat(OsStr::from_bytes(&stand_in), &to, name);
-            let create = || Ok(in_folders(&[&to], create)?);
-            self.files.step("create", &self.shown(path), create).map_err(explained)?;
-        }
-        self.change_places(&from, &to, path)?;
-        futimens(&to, &times).map_err(|error| self.fail("set the time of", above, error))
-    }
-
-    fn change_places(&self, from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
-        let name = OsStr::from_bytes(split(path).1);
-        // A folder that moves is written to as well: its `..` changes.
-        let moved = [self.name.clone(), self.beside()]
-            .map(|root| self.root(&root).ok().and_then(|root| root.directory(path).ok()));
-        let folders: Vec<&OwnedFd> = [from, to].into_iter().chain(moved.iter().flatten()).collect();
-        let exchange = || renameat_with(from, name, to, name, RenameFlags::EXCHANGE);
-        self.files
-            .step("exchange", &self.shown(path), || Ok(in_folders(&folders, exchange)?))
-            .map_err(explained)
-    }
-
-    fn make_folders_like(&self, model: &Root, root: &Root, path: &[u8]) -> Result<()> {
-        if path.is_empty() || root.directory(path).is_ok() {
-            return Ok(());
-        }
-        self.make_folders_like(model, root, split(path).0)?;
-        let made = root.make_folder_like(model, path).and_then(|()| root.finish_folder_like(model, path));
-        made.map_err(|error| self.fail("create", path, error))
-    }
-
-    /// What a symlink says that stands in for an entry.
-    fn stand_in(&self, path: &[u8]) -> Vec<u8> {
-        let up = b"../".repeat(path.split(|byte| *byte == b'/').count());
-        [up.as_slice(), &self.beside(), b"/", path].concat()
-    }
-
-    /// Whether a symlink stands in for the entry in this folder.
-    fn is_stand_in(&self, folder: &OwnedFd, path: &[u8]) -> bool {
-        readlinkat(folder, OsStr::from_bytes(split(path).1), Vec::new())
-            .is_ok_and(|target| target.as_bytes() == self.stand_in(path))
-    }
-
-    /// Brings home every entry that is still lent. Can run any number of times.
-    pub(crate) fn tidy(&self) -> Result<()> {
-        let Ok(beside) = self.root(&self.beside()) else { return Ok(()) };
-        let workspace = self.root(&self.name)?;
-        self.take_back(&workspace, &beside, STATE)?;
-        let mut pending = vec![Vec::new()];
-        while let Some(folder) = pending.pop() {
-            let (Ok(lent), Ok(home)) = (beside.directory(&folder), workspace.directory(&folder)) else {
-                continue;
-            };
-            for (name, seen) in self.listed(&lent, &folder)? {
-                let path = join(&folder, &name);
-                if !self.take_back(&workspace, &beside, &path)?
-                    && seen.is_folder()
-                    && look(&home, &name).is_ok_and(|home| home.is_some_and(|home| home.is_folder()))
-                {
-                    pending.push(path);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the entry was lent.
-    fn take_back(&self, workspace: &Root, beside: &Root, path: &[u8]) -> Result<bool> {
-        let above = split(path).0;
-        let (Ok(home), Ok(lent)) = (workspace.directory(above), beside.directory(above)) else {
-            return Ok(false);
-        };
-        let is_there = look(&lent, split(path).1).is_ok_and(|seen| seen.is_some());
-        if !is_there || !self.is_stand_in(&home, path) || self.is_stand_in(&lent, path) {
-            return Ok(false);
-        }
-        self.change_places(&home, &lent, path)?;
-        Ok(true)
     }
 
     /// Removes what stands beside the workspace. What is in there and neither in the workspace nor in `held`, which are the paths
@@ -401,7 +180,7 @@ impl Exchange {
                 let is_known = stands.is_some() || held.contains(&path);
                 if is_known && seen.is_folder() && stands.is_none_or(|stands| stands.is_folder()) {
                     pending.push(path);
-                } else if !is_known && !self.is_stand_in(&from, &path) {
+                } else if !is_known && !is_laid_aside(&name) && !self.is_stand_in(&from, &path) {
                     self.make_folders_like(beside, &workspace, &folder)?;
                     let to = workspace.directory(&folder);
                     let to = to.map_err(|error| self.fail("open", &folder, error))?;
@@ -508,36 +287,6 @@ fn refused(path: &Path, reason: impl Into<String>) -> Error {
 fn may_make(folder: &Seen) -> bool {
     let user = rustix::process::geteuid();
     user.is_root() || folder.owner == user.as_raw()
-}
-
-/// Does something in folders; where one may not be written to and is ours, it may for the moment.
-fn in_folders(folders: &[&OwnedFd], work: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
-    match work() {
-        Err(Errno::ACCESS) => {}
-        done => return done,
-    }
-    let mut modes = Vec::new();
-    for folder in folders {
-        let mode = fstat(folder)?.st_mode & 0o7777;
-        if mode & 0o300 != 0o300 && fchmod(folder, Mode::from(mode | 0o300)).is_ok() {
-            modes.push((folder, mode));
-        }
-    }
-    let done = work();
-    for (folder, mode) in modes {
-        fchmod(folder, Mode::from(mode))?;
-    }
-    done
-}
-
-/// A folder's time of modification, to be set again.
-fn modified(folder: &OwnedFd) -> Result<Timestamps, Errno> {
-    let stat = fstat(folder)?;
-    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    Ok(Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds },
-    })
 }
 
 /// A path's folder (empty for the root) and last component.

@@ -135,6 +135,7 @@ mod log;
 mod manager;
 mod protocol;
 mod rollback;
+mod saving;
 mod seen;
 mod selector;
 mod settings;
@@ -153,6 +154,7 @@ pub use rollback::{
     Attempt, Initiator, Rollback, RollbackRecord, RollbackReport, RollbackRequest, RollbackStatistics,
     Target, TargetSelector, Verifier,
 };
+pub use saving::source_to_save;
 pub use selector::KnownGoodLadder;
 pub use settings::{HealthCheckSettings, RollbackMode, RollbackSettings};
 pub use state::is_interrupted;

@@ -82,8 +82,11 @@ impl RollbackManager {
     /// [`Error::CannotExchange`](crate::Error::CannotExchange) says what stands in the way.
     pub async fn check_mode(&self) -> Result<()> {
         match self.protocol.settings.mode {
-            RollbackMode::InPlace => Ok(()),
-            RollbackMode::Exchange => self.protocol.exchange(Exchange::check).await,
+            RollbackMode::Exchange if self.protocol.workspace.path.exists() => {
+                self.protocol.exchange(Exchange::check).await
+            }
+            // One that is gone is made first.
+            RollbackMode::Exchange | RollbackMode::InPlace => Ok(()),
         }
     }
 
@@ -191,6 +194,11 @@ impl Rollback for RollbackManager {
     async fn recover(&self) -> Result<Option<RollbackReport>> {
         let protocol = Arc::clone(&self.protocol);
         unwind(tokio::spawn(async move { protocol.recover().await }).await)
+    }
+
+    async fn clear_caches(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+        let protocol = Arc::clone(&self.protocol);
+        unwind(tokio::spawn(async move { protocol.clear_caches_of(restored).await }).await)
     }
 
     async fn mark_known_good(&self, id: CheckpointId) -> Result<()> {

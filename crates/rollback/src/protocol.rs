@@ -61,6 +61,14 @@ impl Protocol {
         self.settle(&deadline).await
     }
 
+    /// Removes from the caches what a version does not hold that the workspace was put back to.
+    pub(crate) async fn clear_caches_of(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+        let deadline = Deadline::start(&self.clock, self.settings.rollback_timeout);
+        let _lock = self.lock(&deadline).await?;
+        self.check_workspace()?;
+        self.clear_caches(restored).await
+    }
+
     /// The ladder for a target, as far as it would be climbed.
     pub(crate) async fn ladder(&self, target: &Target) -> Result<(Vec<Checkpoint>, Vec<CheckpointId>)> {
         let checkpoints = self.store.list().await?;

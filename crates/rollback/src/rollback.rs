@@ -182,6 +182,11 @@ pub trait Rollback: fmt::Debug + Send + Sync {
     /// Completes a rollback that was interrupted; `None` if there was none.
     async fn recover(&self) -> Result<Option<RollbackReport>>;
 
+    /// Removes from the caches of the settings what the version does not hold, as a rollback to it does: for whoever puts the
+    /// workspace back to it by other means, such as a loop that was cut off. No rollback, so that no record is added;
+    /// idempotent. Gives the caches from which something was removed: none where there are no caches.
+    async fn clear_caches(&self, restored: CheckpointId) -> Result<Vec<EntryPath>>;
+
     /// Adds a version to the known-good ones. Durable when it returns; idempotent.
     async fn mark_known_good(&self, id: CheckpointId) -> Result<()>;
 
@@ -286,6 +291,10 @@ macro_rules! forward_rollback {
 
             async fn recover(&self) -> Result<Option<RollbackReport>> {
                 (**self).recover().await
+            }
+
+            async fn clear_caches(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+                (**self).clear_caches(restored).await
             }
 
             async fn mark_known_good(&self, id: CheckpointId) -> Result<()> {

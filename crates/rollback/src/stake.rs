@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use evoseal_checkpoint::{Checkpoint, Entry, NewCheckpoint, RestoreMode, Root, Source};
-use evoseal_types::{ChangeKind, CheckpointId, Digest, EntryPath, ErrorClass, VersionId};
+use evoseal_types::{CheckpointId, Digest, EntryPath, ErrorClass, VersionId};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
@@ -15,6 +15,7 @@ use crate::deadline::Deadline;
 use crate::files::failed;
 use crate::intent::Intent;
 use crate::protocol::{Protocol, describe, unwind};
+use crate::saving::{Paths, compared, has, source_with};
 use crate::{Error, Result};
 
 /// A checkpoint that equals the workspace as a rollback or a recovery found it, and has of what is ignored in it all that
@@ -34,8 +35,6 @@ pub(crate) enum Same {
     Too,
     Not,
 }
-
-type Paths = BTreeSet<EntryPath>;
 
 impl Protocol {
     /// Finds a checkpoint that holds all that is at stake with any of `targets`, or makes one.
@@ -76,16 +75,10 @@ impl Protocol {
         }
         let is_new = !is_found || !at_stake.is_empty();
         if !at_stake.is_empty() {
-            checkpoint = self.save(self.with(at_stake), name, note, deadline).await?.id;
+            checkpoint =
+                self.save(source_with(&self.workspace.path, at_stake), name, note, deadline).await?.id;
         }
         Ok(Held { checkpoint, tree, is_new, unreadable })
-    }
-
-    /// The workspace, with these paths though they be ignored.
-    fn with(&self, paths: Paths) -> Source {
-        let above = |path: EntryPath| std::iter::successors(Some(path), EntryPath::parent);
-        let also = paths.into_iter().flat_map(above).collect();
-        Source::DirectoryWith { directory: self.workspace.path.clone(), also }
     }
 
     async fn save(
@@ -105,7 +98,7 @@ impl Protocol {
     /// What is there, in the target's way, and not `held`: files that are ignored now, and were not when the target was
     /// captured. Caches are not meant: nothing of them is saved.
     async fn at_stake(&self, target: CheckpointId, held: &[Entry], same: Same) -> Result<Paths> {
-        let (changed, mut at_stake) = self.compared(target).await?;
+        let (changed, mut at_stake) = compared(&*self.store, &self.workspace.path, target).await?;
         if same == Same::Too {
             let entries = self.store.entries(target).await?.into_iter().map(|entry| entry.path);
             at_stake.extend(entries.filter(|path| !changed.contains(path)));
@@ -113,19 +106,6 @@ impl Protocol {
         let caches = crate::caches::check(&self.settings.caches)?;
         at_stake.retain(|path| !has(held, path) && !is_below(&caches, path));
         Ok(at_stake)
-    }
-
-    /// The paths in which the workspace differs from a checkpoint, and those of them at which something stands.
-    async fn compared(&self, checkpoint: CheckpointId) -> Result<(Paths, Paths)> {
-        let plan = self.store.plan_restore(checkpoint, &self.workspace.path, RestoreMode::InPlace).await?;
-        let (mut changed, mut present) = (Paths::new(), Paths::new());
-        for change in plan.changes {
-            if change.kind != ChangeKind::Added {
-                present.insert(change.path.clone());
-            }
-            changed.insert(change.path);
-        }
-        Ok((changed, present))
     }
 
     /// The entries of a checkpoint, unless its list is damaged.
@@ -159,7 +139,7 @@ impl Protocol {
             at_stake.extend(entries.into_iter().map(|entry| entry.path));
             let name = ("before-rollback", intent.after_sequence + 1);
             let note = format!("the workspace as it was before a rollback: {}", intent.request.reason);
-            let saved = self.save(self.with(at_stake), name, note, deadline).await?;
+            let saved = self.save(source_with(&self.workspace.path, at_stake), name, note, deadline).await?;
             intent.later = is_back.then_some(saved.id).or(intent.later);
         }
         if is_back || is_held {
@@ -175,7 +155,7 @@ impl Protocol {
         for target in intent.ladder.iter().take(intent.held.min(intent.attempts.len() + 1)) {
             // What cannot be read was not restored.
             let Some(entries) = self.readable(*target).await? else { continue };
-            let changed = match self.compared(*target).await {
+            let changed = match compared(&*self.store, &self.workspace.path, *target).await {
                 Err(error) if error.class() == ErrorClass::Corrupt => continue,
                 compared => compared?.0,
             };
@@ -212,26 +192,21 @@ impl Protocol {
     /// Makes the workspace what it was before the rollback. An error leaves the intent on record.
     pub(crate) async fn put_back(&self, intent: &Intent) -> Result<()> {
         let workspace = &self.workspace.path;
+        let is_back =
+            async || Ok::<_, Error>(compared(&*self.store, workspace, intent.way_back()).await?.0.is_empty());
         self.take_out(intent).await?;
         // Where nothing has changed, it does not matter whether the way back is whole.
-        if self.compared(intent.way_back()).await?.0.is_empty() {
+        if is_back().await? {
             return Ok(());
         }
         self.store.restore(intent.way_back(), workspace, RestoreMode::InPlace).await?;
         // Something ignored that has come since can make a folder one that is not part of the tree any more.
-        if self.store.tree_digest(workspace).await? == intent.from_tree
-            || self.compared(intent.way_back()).await?.0.is_empty()
-        {
+        if self.store.tree_digest(workspace).await? == intent.from_tree || is_back().await? {
             return Ok(());
         }
         let path = workspace.display().to_string();
         Err(evoseal_checkpoint::Error::NotRestored { target: workspace.clone(), path }.into())
     }
-}
-
-/// Whether a list of entries, sorted by path, has this one.
-fn has(entries: &[Entry], path: &EntryPath) -> bool {
-    entries.binary_search_by(|entry| entry.path.cmp(path)).is_ok()
 }
 
 /// Whether the path is one of the caches or below one.

@@ -35,6 +35,8 @@ impl Protocol {
         let id = checkpoint.id;
         let plan = self.store.plan_restore(id, &self.workspace.path, RestoreMode::InPlace).await?;
         if plan.changes.is_empty() {
+            // What a restore that was cut off has laid aside goes all the same.
+            self.store.restore(id, &self.workspace.path, RestoreMode::InPlace).await?;
             return Ok(Ok(plan.changes));
         }
         self.exchange(Exchange::try_out).await?;

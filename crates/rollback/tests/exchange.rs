@@ -313,3 +313,71 @@ async fn what_a_stranger_has_put_beside_the_workspace_is_set_aside_and_never_fol
     assert_eq!(fs::read_to_string(outside.path().join("canary")).unwrap(), "alive");
     assert_eq!(project.seen()["code"], "first");
 }
+
+#[tokio::test]
+async fn what_a_restore_that_was_cut_off_has_laid_aside_does_not_come_along() {
+    let project = Project::new().await;
+    project.write("src/.evoseal-restore-3", "half");
+    project.write(".evoseal-restore-4/deep/file", "half");
+    let manager = project.manager(&Faults::default());
+    manager.roll_back(to_id(project.ids[0])).await.unwrap();
+    assert!(!project.seen().keys().any(|path| path.contains("evoseal-restore")), "{:?}", project.seen());
+    // Also where nothing else differs.
+    project.write("src/.evoseal-restore-5", "half");
+    manager.roll_back(to_id(project.ids[0])).await.unwrap();
+    assert!(!project.seen().keys().any(|path| path.contains("evoseal-restore")), "{:?}", project.seen());
+}
+
+#[tokio::test]
+async fn a_workspace_that_was_deleted_is_previewed_and_comes_back() {
+    let mut project = Project::new().await;
+    // Its state has to lie elsewhere then.
+    let (store, state) = (project.folder.path().join("store"), project.folder.path().join("state"));
+    let clock: Arc<dyn evoseal_types::Clock> = Arc::new(SystemClock::new());
+    let manager =
+        CheckpointManager::builder().directory(&store).clock(Arc::clone(&clock)).open_or_create().unwrap();
+    let manager: Arc<dyn CheckpointStore> = Arc::new(manager);
+    let source = Source::Directory(project.root());
+    let handle = manager.create(source, NewCheckpoint::of(version("v1"))).await.unwrap();
+    project.ids = vec![handle.durable().await.unwrap().id];
+    let rollback = RollbackManager::builder(manager, project.root(), state, clock)
+        .settings(RollbackSettings { mode: RollbackMode::Exchange, ..RollbackSettings::default() })
+        .build()
+        .unwrap();
+    fs::remove_dir_all(project.root()).unwrap();
+    let (_, plan) = rollback.preview(&Target::Checkpoint(project.ids[0])).await.unwrap();
+    assert!(!plan.changes.is_empty());
+    rollback.roll_back(to_id(project.ids[0])).await.unwrap();
+    assert_eq!(project.seen()["code"], "by hand");
+}
+
+#[tokio::test]
+async fn whoever_looks_meanwhile_sees_one_version_or_the_other_and_always_finds_what_no_version_holds() {
+    let project = Project::new().await;
+    let (root, stop) = (project.root(), Arc::new(AtomicBool::new(false)));
+    let is_over = Arc::clone(&stop);
+    let onlooker = std::thread::spawn(move || {
+        let (mut seen, mut looks) = (BTreeMap::<String, usize>::new(), 0_usize);
+        while !is_over.load(Ordering::Relaxed) {
+            for name in ["code", ".env", "cache/deep/file"] {
+                // A look that began in the old tree, just before it went, is made again by everyone.
+                let look = || fs::read_to_string(root.join(name));
+                let text = look().or_else(|_| look()).unwrap();
+                *seen.entry(format!("{name}: {text}")).or_default() += 1;
+                looks += 1;
+            }
+        }
+        (seen, looks)
+    });
+    let manager = project.manager(&Faults::default());
+    manager.roll_back(to_id(project.ids[0])).await.unwrap();
+    for number in 0..20 {
+        manager.roll_back(to_id(project.ids[number % 2])).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (seen, looks) = onlooker.join().unwrap();
+    let known =
+        ["code: by hand", "code: first", "code: second", ".env: .env", "cache/deep/file: cache/deep/file"];
+    assert!(looks > 100 && seen.keys().all(|text| known.contains(&text.as_str())), "{seen:?}");
+    assert!(seen.contains_key("code: first") && seen.contains_key("code: second"), "{seen:?}");
+}

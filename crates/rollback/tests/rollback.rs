@@ -14,7 +14,7 @@ use evoseal_checkpoint::{CheckpointStore, NewCheckpoint, Source};
 use evoseal_rollback::{
     Error, FunctionVerifier, Initiator, Rollback, RollbackRequest, RollbackSettings, Target,
 };
-use evoseal_types::{ChangeKind, CheckpointId, Digest, TestReport};
+use evoseal_types::{ChangeKind, CheckpointId, Digest, EntryPath, TestReport};
 
 #[tokio::test]
 async fn the_workspace_itself_becomes_the_whole_checkpoint_and_nothing_else() {
@@ -410,6 +410,22 @@ async fn a_dropped_call_goes_on_to_its_end() {
         tokio::task::yield_now().await;
     }
     assert_eq!(scene.code(), "v1");
+}
+
+#[tokio::test]
+async fn caches_are_cleared_on_their_own_of_what_the_version_does_not_hold() {
+    let (scene, ids) = Scene::with_versions(&["v1", "v2"]).await;
+    let caches = vec!["cache".to_owned(), "missing".to_owned(), "code".to_owned()];
+    let settings = RollbackSettings { caches, ..RollbackSettings::default() };
+    let manager = scene.builder().settings(settings).build().unwrap();
+    fs::create_dir_all(scene.workspace().join("cache/deep")).unwrap();
+    fs::write(scene.workspace().join("cache/deep/object"), "built").unwrap();
+    let cleared = manager.clear_caches(ids[0]).await.unwrap();
+    assert_eq!(cleared, [EntryPath::new("cache").unwrap()]);
+    assert!(!scene.workspace().join("cache").exists());
+    assert_eq!(scene.code(), "v2", "what a version holds is not its business");
+    assert_eq!(manager.clear_caches(ids[0]).await.unwrap(), []);
+    assert_eq!(manager.history().await.unwrap(), []);
 }
 
 #[test]

@@ -37,6 +37,18 @@ pub struct RetestedTest {
     pub incumbent: Vec<TestStatus>,
 }
 
+impl RetestedTest {
+    /// The same for a version to start from, which has no incumbent beside it: `first` is how the test ended before it was run
+    /// again. One that passed in any of the `runs` flips on what is to be the accepted version, with the first failure among its
+    /// runs there; one that did not is a failure.
+    pub fn on_first_version(test: NamedTest, known: bool, first: TestStatus, runs: Vec<TestStatus>) -> Self {
+        let flips = runs.contains(&TestStatus::Pass);
+        let incumbent =
+            if flips { std::iter::once(first).chain(runs.iter().copied()).collect() } else { Vec::new() };
+        Self { test, known, candidate: runs, incumbent }
+    }
+}
+
 /// Where a test gives different answers for the same version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

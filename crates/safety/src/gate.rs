@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use evoseal_checkpoint::{CheckpointHandle, NewCheckpoint, Source};
 use evoseal_regression::{Assessment, FurtherSamples, RegressionSummary};
 use evoseal_rollback::RollbackReport;
-use evoseal_types::{CheckpointId, MetricName, VersionId};
+use evoseal_types::{CheckpointId, EntryPath, MetricName, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Decision, Outcome, PersonsOrder, ProposalRecord, Result, ValidationRequest};
@@ -234,6 +234,13 @@ pub trait SafetyGate: fmt::Debug + Send + Sync {
     /// Carries out what a person decided.
     async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport>;
 
+    /// Removes what a candidate may have left in caches, once the workspace was put back to `restored` without a rollback. Gives
+    /// the caches from which something was removed; idempotent. A gate that rolls nothing back knows no caches.
+    async fn clear_caches(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+        let _ = restored;
+        Ok(Vec::new())
+    }
+
     /// The state of all parts.
     async fn get_safety_status(&self) -> Result<SafetyStatus>;
 
@@ -391,6 +398,10 @@ macro_rules! forward_safety_gate {
 
             async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
                 (**self).override_version(order).await
+            }
+
+            async fn clear_caches(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+                (**self).clear_caches(restored).await
             }
 
             async fn get_safety_status(&self) -> Result<SafetyStatus> {

@@ -11,7 +11,7 @@ use evoseal_checkpoint::{
 use evoseal_metrics::MetricStore;
 use evoseal_regression::{Detector, FurtherSamples, Measurements};
 use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackMode, RollbackReport, RollbackRequest, Target};
-use evoseal_types::{CheckpointId, Clock, ErrorClass, MetricName, TestStatus, VersionId};
+use evoseal_types::{CheckpointId, Clock, EntryPath, ErrorClass, MetricName, TestStatus, VersionId};
 use tokio::sync::MutexGuard;
 
 use crate::audit::{AuditEvent, AuditLog, ProposalRecord};
@@ -471,6 +471,13 @@ impl SafetyGate for SafetyIntegration {
 
     async fn override_version(&self, order: &PersonsOrder) -> Result<SettlementReport> {
         self.carry_out_order(order).await
+    }
+
+    async fn clear_caches(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+        match &self.rollback {
+            Some(rollback) => Ok(rollback.clear_caches(restored).await?),
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn get_safety_status(&self) -> Result<SafetyStatus> {

@@ -11,7 +11,7 @@ use evoseal_rollback::{
     RollbackRequest, RollbackStatistics, Target,
 };
 use evoseal_safety::{AuditEvent, AuditLog, AuditRecord, MemoryAuditLog};
-use evoseal_types::{CheckpointId, ManualClock, Timestamp};
+use evoseal_types::{CheckpointId, EntryPath, ManualClock, Timestamp};
 
 use crate::Faults;
 
@@ -125,6 +125,10 @@ impl Rollback for CopyRollback {
 
     async fn recover(&self) -> Result<Option<RollbackReport>> {
         self.step("recover").map(|()| None)
+    }
+
+    async fn clear_caches(&self, _: CheckpointId) -> Result<Vec<EntryPath>> {
+        self.step("clear caches").map(|()| Vec::new())
     }
 
     async fn mark_known_good(&self, id: CheckpointId) -> Result<()> {

@@ -9,6 +9,7 @@ use evoseal_checkpoint::{CheckpointManager, RestoreMode};
 use crate::look::{Look, difference, look};
 use crate::operate::{create, find, open, restore};
 use crate::report::Findings;
+use crate::rolled_back::{self, Kept};
 use crate::scenario::{Expected, Restoration};
 use crate::victim::evoseal;
 
@@ -17,7 +18,9 @@ const NEXT: &str = "next";
 
 /// Lets the next commands run. Says whether a restore had been left half-way and was completed by the next one.
 pub(crate) fn audit(place: &Path, expected: &Expected, acknowledged: bool, findings: &mut Findings) -> bool {
-    if place.join("workspace/.evoseal").exists() {
+    let is_between = rolled_back::look_at_once(place, expected, acknowledged, findings);
+    rolled_back::start_next(place, expected, findings);
+    if place.join("workspace/evoseal.toml").exists() {
         for command in [&["status"][..], &["checkpoint", "verify"]] {
             if let Err(error) = evoseal(place, command) {
                 findings.blocked(format!("evoseal {command:?} does not work: {error}"));
@@ -41,10 +44,16 @@ pub(crate) fn audit(place: &Path, expected: &Expected, acknowledged: bool, findi
     }
     check_damage(&manager, findings, "");
     let listed = check_trees(place, &manager, expected, findings);
-    let completed = expected.restoration.as_ref().is_some_and(|restoration| {
-        check_restoration(place, &manager, expected, restoration, acknowledged, findings)
-    });
-    check_next(place, &manager, &listed, findings);
+    let kept = expected.restoration.as_ref().and_then(|restoration| restoration.kept.as_ref());
+    let completed = if kept.is_some() {
+        rolled_back::check(place, &manager, expected, acknowledged, findings);
+        is_between && findings.is_clean()
+    } else {
+        expected.restoration.as_ref().is_some_and(|restoration| {
+            check_restoration(place, &manager, expected, restoration, acknowledged, findings)
+        })
+    };
+    check_next(place, &manager, &listed, kept, findings);
     completed
 }
 
@@ -170,19 +179,10 @@ fn check_restoration(
             findings.mixed(format!("{path} is the same before and after, and is gone"));
         }
     }
-    if restoration.is_rollback && is_between {
-        findings.mixed("the next commands leave the rollback half-way".to_owned());
-    }
     let mode = if restoration.in_place { RestoreMode::InPlace } else { RestoreMode::Empty };
     let is_done = found == *new && !restoration.in_place;
-    let complete = || -> crate::Result<()> {
-        if restoration.is_rollback {
-            return evoseal(place, &["rollback", &restoration.version]);
-        }
-        restore(manager, &restoration.version, &target, mode).map_err(|error| format!("{error:?}").into())
-    };
-    if !is_done && let Err(error) = complete() {
-        findings.blocked(format!("the restore cannot be completed: {error}"));
+    if !is_done && let Err(error) = restore(manager, &restoration.version, &target, mode) {
+        findings.blocked(format!("the restore cannot be completed: {error:?}"));
         return is_between;
     }
     match look(&target) {
@@ -197,7 +197,13 @@ fn check_restoration(
 }
 
 /// A new checkpoint can be made, comes back exactly, and collection loses nothing and leaves nothing behind.
-fn check_next(place: &Path, manager: &CheckpointManager, listed: &BTreeSet<String>, findings: &mut Findings) {
+fn check_next(
+    place: &Path,
+    manager: &CheckpointManager,
+    listed: &BTreeSet<String>,
+    kept: Option<&Kept>,
+    findings: &mut Findings,
+) {
     let workspace = place.join("workspace");
     let changed = fs::create_dir_all(&workspace)
         .and_then(|()| fs::write(workspace.join("written by the next"), "next"));
@@ -222,6 +228,7 @@ fn check_next(place: &Path, manager: &CheckpointManager, listed: &BTreeSet<Strin
             if let Some(path) = wanted.keys().find(|path| path.contains(".evoseal-restore-")) {
                 findings.mixed(format!("{path} was left behind"));
             }
+            let wanted = kept.map_or_else(|| wanted.clone(), |kept| kept.held(&wanted));
             check_tree(place, manager, NEXT, &wanted, findings);
         }
         Err(error) => findings.mixed(format!("the workspace cannot be read: {error}")),

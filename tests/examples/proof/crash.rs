@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::machine::{copy_tree, remove_tree, scratch, skip_missing};
 use crate::report::{Findings, Tally, complain, exit, print, print_failures, write_json};
+use crate::rolled_back::PROGRAM_ROLLBACKS;
 use crate::scenario::{PROGRAM_SCENARIOS, SCENARIOS, Scenario, noise};
 use crate::strace::{self, Call};
 use crate::victim::{End, Fault, audit, inject, program, trace};
@@ -65,7 +66,8 @@ fn try_run(arguments: &Arguments) -> Result<ExitCode> {
     let wanted = |scenario: &&Scenario| {
         arguments.only.as_ref().is_none_or(|only| scenario.name.contains(only.as_str()))
     };
-    let scenarios: Vec<&Scenario> = SCENARIOS.iter().chain(PROGRAM_SCENARIOS).filter(wanted).collect();
+    let all = SCENARIOS.iter().chain(PROGRAM_SCENARIOS).chain(PROGRAM_ROLLBACKS);
+    let scenarios: Vec<&Scenario> = all.filter(wanted).collect();
     let mut points = Vec::new();
     let mut figures = Figures {
         seed: arguments.seed,

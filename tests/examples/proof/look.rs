@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use evoseal_types::Digest;
@@ -15,6 +15,11 @@ pub(crate) type Look = BTreeMap<String, String>;
 
 /// Reads the tree below `root` without following symlinks, and without our own folder in it. A missing directory has no entries.
 pub(crate) fn look(root: &Path) -> Result<Look> {
+    look_without(root, |_| false)
+}
+
+/// The same without entries, by their paths, at which somebody may be at work.
+pub(crate) fn look_without(root: &Path, is_left_out: impl Fn(&Path) -> bool) -> Result<Look> {
     let mut seen = Look::new();
     if !root.exists() {
         return Ok(seen);
@@ -23,19 +28,23 @@ pub(crate) fn look(root: &Path) -> Result<Look> {
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();
-            if path == root.join(".evoseal") {
+            let below = path.strip_prefix(root)?;
+            if below == Path::new(".evoseal") || is_left_out(below) {
                 continue;
             }
+            let name = below.as_os_str().as_bytes().escape_ascii().to_string();
             let metadata = fs::symlink_metadata(&path)?;
-            let name = path.strip_prefix(root)?.as_os_str().as_bytes().escape_ascii().to_string();
-            let text = if metadata.is_dir() {
+            let kind = metadata.file_type();
+            let text = if kind.is_dir() {
                 pending.push(path);
                 format!("directory {:o}", metadata.permissions().mode() & 0o3777)
-            } else if metadata.is_symlink() {
+            } else if kind.is_symlink() {
                 format!("symlink {}", fs::read_link(&path)?.as_os_str().as_bytes().escape_ascii())
-            } else {
+            } else if kind.is_file() {
                 let mode = metadata.permissions().mode() & 0o1777;
                 format!("file {mode:o} {}", Digest::of(&fs::read(&path)?))
+            } else {
+                format!("special {:o}", metadata.mode())
             };
             seen.insert(name, text);
         }

@@ -31,6 +31,7 @@ mod operate;
 mod power;
 mod report;
 mod rollback;
+mod rolled_back;
 mod scenario;
 mod simulated;
 mod soak;

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use evoseal_checkpoint::{
     Checkpoint, CheckpointManager, CheckpointSettings, NewCheckpoint, RestoreMode, Source,
 };
+use evoseal_rollback::RollbackMode;
 
 use crate::report::{Findings, complain, print};
 use crate::scenario::Expected;
@@ -53,7 +54,11 @@ enum Operation {
     /// Pins a checkpoint.
     Pin { version: String },
     /// Rolls the workspace back.
-    Rollback { version: String },
+    Rollback {
+        version: String,
+        #[arg(long)]
+        exchange: bool,
+    },
     /// Completes a rollback that was cut off.
     Recover,
     /// Captures, restores, deletes and collects until it is killed.
@@ -82,8 +87,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mark = |name: &str| place.join(name).exists();
     mark(BEGIN);
     let done = match &arguments.operation {
-        Operation::Rollback { version } => rollback::by_library(place, Some(version)),
-        Operation::Recover => rollback::by_library(place, None),
+        Operation::Rollback { version, exchange } => {
+            let mode = if *exchange { RollbackMode::Exchange } else { RollbackMode::InPlace };
+            rollback::by_library(place, mode, Some(version))
+        }
+        // What was begun is completed in the mode that it was begun in.
+        Operation::Recover => rollback::by_library(place, RollbackMode::default(), None),
         _ => operate(place, arguments).map_err(Into::into),
     };
     mark(END);

@@ -18,19 +18,27 @@ use crate::machine::{
     FileSystem, Mounted, copy_tree, need_program, remove_tree, run as run_program, scratch, skip_missing,
 };
 use crate::report::{Findings, Tally, complain, exit, print, print_failures, write_json};
+use crate::rolled_back::{PROGRAM_ROLLBACKS, ROLLBACKS};
 use crate::scenario::{SCENARIOS, Scenario};
 use crate::simulated::Syncs;
 use crate::strace::{self, Call, SYNCS};
 use crate::torn::{Recorded, record_all, try_state};
-use crate::victim::{End, Fault, audit, inject, trace};
+use crate::victim::{End, Fault, audit, inject, program, trace};
 use crate::{Result, known};
 
 const KINDS: [FileSystem; 2] = [FileSystem::Ext4, FileSystem::Xfs];
 /// Room for every operation here.
 const SIZE_BYTES: u64 = 128 << 20;
 /// The operations of a smoke run: one of each sort.
-const SMOKE_OPERATIONS: [&str; 4] =
-    ["first checkpoint", "checkpoint, changes", "restore, in place, few", "delete the oldest"];
+const SMOKE_OPERATIONS: [&str; 7] = [
+    "first checkpoint",
+    "checkpoint, changes",
+    "restore, in place, few",
+    "delete the oldest",
+    "rollback",
+    "rollback, exchange",
+    "evoseal rollback, exchange",
+];
 /// Kills before the cut, for each operation and file system of a smoke run.
 const SMOKE_KILLS: usize = 1;
 /// States of the simulated file system in which a missing sync must show.
@@ -79,20 +87,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn try_run(arguments: &Arguments) -> Result<ExitCode> {
     strace::need()?;
+    program()?;
     need_program("xfs_io", "xfsprogs")?;
     KINDS.into_iter().try_for_each(FileSystem::need)?;
     let scratch = scratch()?;
     let folder = scratch.path();
     let mut figures =
         Figures { seed: arguments.seed, cuts: BTreeMap::new(), ablation: Vec::new(), failures: Vec::new() };
-    let recorded = if arguments.smoke { Vec::new() } else { record_all(folder)? };
+    let recorded = if arguments.smoke { Vec::new() } else { record_all(folder, arguments.only.as_deref())? };
     let is_wanted = |scenario: &Scenario| {
         if arguments.smoke && arguments.only.is_none() && !SMOKE_OPERATIONS.contains(&scenario.name) {
             return false;
         }
         arguments.only.as_ref().is_none_or(|only| scenario.name.contains(only.as_str()))
     };
-    for scenario in SCENARIOS.iter().filter(|scenario| is_wanted(scenario)) {
+    let all = SCENARIOS.iter().chain(ROLLBACKS).chain(PROGRAM_ROLLBACKS);
+    for scenario in all.filter(|scenario| is_wanted(scenario)) {
         complain(scenario.name);
         let base = folder.join("base");
         remove_tree(&base)?;
@@ -105,7 +115,8 @@ fn try_run(arguments: &Arguments) -> Result<ExitCode> {
         for kind in KINDS {
             let case = Case { kind, folder, base: &base, scenario };
             case.cuts(&calls, arguments, &mut figures)?;
-            if !arguments.smoke {
+            // What the program syncs besides (its own logs) is no part of what is proved here.
+            if !arguments.smoke && !scenario.is_by_program() {
                 case.ablation(&calls, &mut table)?;
             }
         }

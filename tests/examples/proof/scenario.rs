@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::look::{Look, look};
 use crate::operate::{create, find, open};
+use crate::rolled_back::Kept;
 use crate::victim::{PROGRAM, evoseal};
 
 /// What may be there after an operation: the model that the audit compares with.
@@ -38,9 +39,9 @@ pub(crate) struct Restoration {
     pub(crate) in_place: bool,
     /// The target before.
     pub(crate) old: Look,
-    /// Whether it is a rollback by the program, which the next command completes by itself.
+    /// For a rollback, which the next start completes by itself: what it must leave.
     #[serde(default)]
-    pub(crate) is_rollback: bool,
+    pub(crate) kept: Option<Kept>,
 }
 
 /// An operation and the state that it starts from.
@@ -49,7 +50,7 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What `operate` is called with.
     pub(crate) arguments: &'static [&'static str],
-    prepare: fn(&Path) -> Result<Expected>,
+    pub(crate) prepare: fn(&Path) -> Result<Expected>,
 }
 
 /// All of them.
@@ -105,7 +106,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "pin", arguments: &["pin", "v1"], prepare: pinning },
 ];
 
-/// The same through the program, with all that it keeps beside the store; and a rollback, which has a journal.
+/// The same through the program, with all that it keeps beside the store.
 pub(crate) const PROGRAM_SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "evoseal checkpoint create",
@@ -120,7 +121,6 @@ pub(crate) const PROGRAM_SCENARIOS: &[Scenario] = &[
             Ok(Expected { listed, ..project(place)? })
         },
     },
-    Scenario { name: "evoseal rollback", arguments: &["evoseal", "rollback", "v1"], prepare: rollback },
 ];
 
 impl Expected {
@@ -149,7 +149,7 @@ impl Scenario {
     }
 }
 
-fn set(versions: &[&str]) -> BTreeSet<String> {
+pub(crate) fn set(versions: &[&str]) -> BTreeSet<String> {
     versions.iter().map(|version| (*version).to_owned()).collect()
 }
 
@@ -285,7 +285,7 @@ fn restoration(place: &Path, version: &str, target: &str, in_place: bool) -> Res
         target: target.to_owned(),
         in_place,
         old: look(&place.join(target))?,
-        is_rollback: false,
+        kept: None,
     };
     Ok(Expected { restoration: Some(restoration), ..expected })
 }
@@ -339,16 +339,4 @@ fn project(place: &Path) -> Result<Expected> {
     edit_more(&workspace)?;
     trees.insert("v3".to_owned(), look(&workspace)?);
     Ok(Expected { listed: vec![set(&["v1", "v2"]), set(&["v1", "v2", "v3"])], trees, ..Expected::default() })
-}
-
-fn rollback(place: &Path) -> Result<Expected> {
-    let expected = unchanged(project(place)?);
-    let restoration = Restoration {
-        version: "v1".to_owned(),
-        target: "workspace".to_owned(),
-        in_place: true,
-        old: look(&place.join("workspace"))?,
-        is_rollback: true,
-    };
-    Ok(Expected { restoration: Some(restoration), ..expected })
 }

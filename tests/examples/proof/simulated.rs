@@ -130,6 +130,15 @@ impl Recording {
         self.changes.len()
     }
 
+    /// How many changes there were when an entry had just been renamed, for each time.
+    pub(crate) fn renamed(&self) -> Vec<usize> {
+        let places = self.changes.iter().enumerate();
+        places
+            .filter(|(_, change)| matches!(change, Change::Rename { .. }))
+            .map(|(place, _)| place + 1)
+            .collect()
+    }
+
     /// Makes a state in `target` that a power cut may leave after the first `done` changes.
     pub(crate) fn materialise(
         &self,

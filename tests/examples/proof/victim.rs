@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::machine::{Missing, output};
 use crate::report::Findings;
-use crate::strace::{Call, calls, strace, trace_all};
+use crate::strace::{Call, Spot, calls, strace, strace_at, struck, trace_all};
 
 /// Longer than anything here takes, a hundred times over: what is not done by then hangs.
 const TIME_LIMIT: Duration = Duration::from_mins(2);
@@ -138,6 +138,23 @@ pub(crate) fn inject(
         let here = place.to_string_lossy();
         log.lines().any(|line| line.contains("INJECTED") && line.contains(&*here))
     };
+    Ok((end, is_reached))
+}
+
+/// The same with a call that is told by its file, at an ordinal in whatever thread comes to it.
+pub(crate) fn inject_at(
+    cpu: usize,
+    place: &Path,
+    arguments: &[&str],
+    (fault, spot, ordinal): (Fault, &Spot, usize),
+    log: &Path,
+) -> Result<(End, bool)> {
+    let [trace, inject] = fault.expressions(&spot.name, ordinal);
+    let mut command = strace_at(cpu, place, spot, log)?;
+    command.args(["-e", &trace, "-e", &inject]).args(operate(place, arguments)?);
+    let end = finish(&mut command)?;
+    let is_kill = fault == Fault::Kill;
+    let is_reached = is_kill == (end == End::Killed) && struck(log, is_kill)? == Some(spot.number);
     Ok((end, is_reached))
 }
 

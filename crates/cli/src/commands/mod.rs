@@ -13,7 +13,7 @@ mod gc;
 mod history;
 mod init;
 mod metrics;
-mod overrides;
+pub(crate) mod overrides;
 mod prune;
 mod rejudge;
 mod report;
@@ -34,38 +34,43 @@ use crate::project::Project;
 /// Does what the command line says.
 pub(crate) async fn run(arguments: &Arguments, output: Output) -> Result<Exit> {
     let global = &arguments.global;
-    // Whatever is wanted: a rollback that was cut off comes first.
-    let ready = async || {
+    // Whatever is wanted: what was cut off comes first.
+    let found = async || {
         let project = Project::find(global)?;
-        let completion = completion::complete(&project, output).await?;
-        if let Some(unfinished) = completion.as_ref().filter(|_| arguments.command.deletes()) {
-            unfinished.allow_deletion()?;
+        let completions = completion::complete(&project, output).await;
+        Ok::<_, Failure>((project, completions))
+    };
+    let ready = async || {
+        let (project, mut completions) = found().await?;
+        completions.require()?;
+        if arguments.command.deletes() {
+            completions.allow_deletion()?;
         }
-        Ok::<_, Failure>((project, completion))
+        Ok::<_, Failure>(project)
     };
     match &arguments.command {
         Command::Demo(demo) => demo::run(demo, output).await,
         Command::Init(init) => init::run(init, global, output),
-        Command::Run(run) => run::run(run, &ready().await?.0, output).await,
+        Command::Run(run) => run::run(run, &ready().await?, output).await,
         Command::Status => {
-            let (project, completion) = ready().await?;
-            status::run(&project, completion.as_ref(), output).await
+            let (project, completions) = found().await?;
+            status::run(&project, &completions, output).await
         }
-        Command::Log(log) => show::log(log, &ready().await?.0, output),
-        Command::Show(show) => show::run(show, &ready().await?.0, output),
-        Command::Diff(diff) => diff::run(diff, &ready().await?.0, output).await,
-        Command::Report(report) => report::run(report, &ready().await?.0, output).await,
-        Command::Rollback(rollback) => rollback::run(rollback, &ready().await?.0, output).await,
-        Command::Audit(audit) => audit::run(audit, &ready().await?.0, output).await,
-        Command::Rejudge(rejudge) => rejudge::run(rejudge, &ready().await?.0, output).await,
-        Command::Approve(approve) => overrides::approve(approve, &ready().await?.0, output).await,
-        Command::Reject(reject) => overrides::reject(reject, &ready().await?.0, output).await,
-        Command::Hold(hold) => overrides::hold(hold, &ready().await?.0, output).await,
-        Command::Checkpoint(checkpoint) => checkpoint::run(checkpoint, &ready().await?.0, output).await,
-        Command::Baseline(baseline) => baseline::run(baseline, &ready().await?.0, output).await,
-        Command::Metrics(metrics) => metrics::run(metrics, &ready().await?.0, output).await,
+        Command::Log(log) => show::log(log, &ready().await?, output),
+        Command::Show(show) => show::run(show, &ready().await?, output),
+        Command::Diff(diff) => diff::run(diff, &ready().await?, output).await,
+        Command::Report(report) => report::run(report, &ready().await?, output).await,
+        Command::Rollback(rollback) => rollback::run(rollback, &ready().await?, output).await,
+        Command::Audit(audit) => audit::run(audit, &ready().await?, output).await,
+        Command::Rejudge(rejudge) => rejudge::run(rejudge, &ready().await?, output).await,
+        Command::Approve(approve) => overrides::approve(approve, &ready().await?, output).await,
+        Command::Reject(reject) => overrides::reject(reject, &ready().await?, output).await,
+        Command::Hold(hold) => overrides::hold(hold, &ready().await?, output).await,
+        Command::Checkpoint(checkpoint) => checkpoint::run(checkpoint, &ready().await?, output).await,
+        Command::Baseline(baseline) => baseline::run(baseline, &ready().await?, output).await,
+        Command::Metrics(metrics) => metrics::run(metrics, &ready().await?, output).await,
         Command::Detect(detect) => detect::run(detect, output),
-        Command::Gc(gc) => gc::run(gc, &ready().await?.0, output).await,
+        Command::Gc(gc) => gc::run(gc, &ready().await?, output).await,
         Command::Doctor => Ok(doctor::run(global, output)),
         Command::Config => config::run(&Project::find(global)?, output),
         Command::Completions { shell } => {

@@ -9,7 +9,7 @@ use crate::args::{ApproveArguments, OverrideArguments};
 use crate::commands::rollback;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
-use crate::project::Project;
+use crate::project::{Project, Stores};
 
 pub(crate) async fn approve(arguments: &ApproveArguments, project: &Project, output: Output) -> Result<Exit> {
     run(PersonsVerdict::Approve, &arguments.common, arguments.force, project, output).await
@@ -21,6 +21,17 @@ pub(crate) async fn reject(arguments: &OverrideArguments, project: &Project, out
 
 pub(crate) async fn hold(arguments: &OverrideArguments, project: &Project, output: Output) -> Result<Exit> {
     run(PersonsVerdict::Hold, arguments, false, project, output).await
+}
+
+/// What carries out the decisions of persons.
+pub(crate) fn overrider(project: &Project, stores: &Stores) -> Overrider {
+    Overrider {
+        workspace: project.root.clone(),
+        state_directory: project.state_directory(),
+        gate: Arc::clone(&stores.gate) as _,
+        checkpoints: Arc::clone(&stores.checkpoints) as _,
+        clock: Arc::clone(&project.clock),
+    }
 }
 
 async fn run(
@@ -42,13 +53,7 @@ async fn run(
         force,
     };
     let stores = project.stores().await?;
-    let overrider = Overrider {
-        workspace: project.root.clone(),
-        state_directory: project.state_directory(),
-        gate: Arc::clone(&stores.gate) as _,
-        checkpoints: Arc::clone(&stores.checkpoints) as _,
-        clock: Arc::clone(&project.clock),
-    };
+    let overrider = overrider(project, &stores);
     if arguments.dry_run {
         let plan = overrider.plan(&request).await?;
         output.data(&plan, || planned(&plan));

@@ -19,6 +19,7 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
     if let Some(count) = arguments.drill {
         return super::drill::run(count, project, &stores, output).await;
     }
+    let is_inside = std::env::current_dir().is_ok_and(|folder| folder.starts_with(&project.root));
     let target = target(arguments, project, &stores).await?;
     if arguments.dry_run {
         let (checkpoint, plan) = stores.rollback.preview(&target).await?;
@@ -54,6 +55,11 @@ pub(crate) async fn run(arguments: &RollbackArguments, project: &Project, output
             let failed =
                 report.attempts.iter().filter_map(|attempt| Some((attempt, attempt.error.as_ref()?)));
             lines.extend(failed.map(|(attempt, error)| format!("  {}: {error}", attempt.checkpoint.short())));
+        }
+        if is_inside && report.mode == RollbackMode::Exchange && !report.changes.is_empty() {
+            lines.push(
+                "this shell still stands in the folder that was there before: `cd \"$PWD\"`".to_owned(),
+            );
         }
         if let Some(saved) = report.saved {
             lines.push(format!("what it held before is kept as {}", saved.short()));

@@ -2,37 +2,76 @@
 
 use evoseal_checkpoint::CheckpointStore;
 use evoseal_pipeline::{FinishedIteration, RunLock, RunState, VersionState};
-use evoseal_rollback::Rollback;
-use evoseal_safety::SafetyGate;
+use evoseal_rollback::{Rollback, RollbackStatistics};
+use evoseal_safety::{SafetyGate, SafetyStatus};
 use evoseal_sandbox::Tether;
-use evoseal_types::VersionId;
+use evoseal_types::{CheckpointId, VersionId};
 
 use crate::commands::history;
-use crate::completion::Completion;
-use crate::failure::{Exit, Result};
+use crate::completion::{Completion, Completions};
+use crate::failure::{Exit, Failure, Result};
 use crate::output::Output;
 use crate::project::Project;
 
 /// How many undecided candidates are named.
 const HELD_SHOWN_MAX: usize = 5;
 
-pub(crate) async fn run(project: &Project, completion: Option<&Completion>, output: Output) -> Result<Exit> {
+/// What only the opened stores can tell.
+#[derive(Debug)]
+struct StoreView {
+    safety: SafetyStatus,
+    rollback: RollbackStatistics,
+    /// Whether the workspace is the accepted version, where that has a checkpoint.
+    holds_incumbent: Option<bool>,
+}
+
+impl StoreView {
+    async fn new(project: &Project, incumbent: Option<CheckpointId>) -> Result<Self> {
+        let stores = project.stores().await?;
+        let safety = stores.gate.get_safety_status().await?;
+        let tree = stores.checkpoints.tree_digest(&project.root).await?;
+        let holds_incumbent = match incumbent {
+            Some(checkpoint) => Some(stores.checkpoints.load(checkpoint).await?.tree == tree),
+            None => None,
+        };
+        Ok(Self { safety, rollback: stores.rollback.statistics().await?, holds_incumbent })
+    }
+}
+
+/// Shows what can be shown. What the surroundings keep from being completed, or from being looked at, is said beside it.
+pub(crate) async fn run(project: &Project, completions: &Completions, output: Output) -> Result<Exit> {
     if !project.has_state() {
         let value = serde_json::json!({ "workspace": project.root, "runs": 0 });
         output.data(&value, || format!("{}: no run yet; `evoseal run` starts one", project.root.display()));
         return Ok(Exit::Done);
     }
     let state = project.run_state()?;
-    let stores = project.stores().await?;
-    let safety = stores.gate.get_safety_status().await?;
     let incumbent = state.incumbent.as_ref().map(|(version, _)| version.clone());
-    let tree = stores.checkpoints.tree_digest(&project.root).await?;
-    let holds_incumbent = match incumbent.as_ref().and_then(|version| version.checkpoint) {
-        Some(checkpoint) => Some(stores.checkpoints.load(checkpoint).await?.tree == tree),
-        None => None,
+    let view = StoreView::new(project, incumbent.as_ref().and_then(|version| version.checkpoint)).await;
+    let view = match view {
+        Err(failure) if failure.exit != Exit::Environment => return Err(failure),
+        view => view,
     };
-    let rollback = stores.rollback.statistics().await?;
-    let held = held(&state);
+    show(project, &state, view.as_ref(), completions, output);
+    let mut exit = Exit::Done;
+    for failure in completions.prevented().into_iter().chain(view.as_ref().err()) {
+        output.failure(failure);
+        exit = failure.exit;
+    }
+    Ok(exit)
+}
+
+fn show(
+    project: &Project,
+    state: &RunState,
+    view: Result<&StoreView, &Failure>,
+    completions: &Completions,
+    output: Output,
+) {
+    let incumbent = state.incumbent.as_ref().map(|(version, _)| version.clone());
+    let seen = view.ok();
+    let holds_incumbent = seen.and_then(|view| view.holds_incumbent);
+    let held = held(state);
     let running = RunLock::holder(&project.state_directory());
     // While a program works here, its commands are no business of ours.
     let left_running = match running {
@@ -52,9 +91,11 @@ pub(crate) async fn run(project: &Project, completion: Option<&Completion>, outp
         "unfinished_override": state.pending_override.as_ref().map(|pending| pending.iteration),
         "running": running,
         "left_running": left_running,
-        "safety": safety,
-        "rollback": rollback,
-        "interrupted_rollback": completion,
+        "safety": seen.map(|view| &view.safety),
+        "rollback": seen.map(|view| &view.rollback),
+        "unavailable": view.err().map(|failure| &failure.message),
+        "interrupted_rollback": completions.rollback,
+        "interrupted_override": completions.decision,
     });
     output.data(&value, || {
         let mut lines = vec![format!("workspace    {}", project.root.display())];
@@ -80,8 +121,10 @@ pub(crate) async fn run(project: &Project, completion: Option<&Completion>, outp
             lines.push(format!("unfinished   iteration {}{next}", flight.iteration));
         }
         if let Some(pending) = &state.pending_override {
-            let decision = &pending.order.decision;
-            lines.push(format!("unfinished   {decision}; the next `evoseal run` or override completes it"));
+            lines.push(format!("unfinished   {}", pending.order.decision));
+        }
+        if completions.rollback.as_ref().is_some_and(Completion::is_unfinished) {
+            lines.push("unfinished   a rollback; the workspace may be between two versions".to_owned());
         }
         if let Some(iteration) = state.asked {
             lines.push(format!(
@@ -101,25 +144,32 @@ pub(crate) async fn run(project: &Project, completion: Option<&Completion>, outp
         if let Some((at, reason)) = &state.run_ended {
             lines.push(format!("last run     ended {}: {reason}", history::time(*at)));
         }
-        if let Ok(rows) = history::of(project, &state, None) {
+        if let Ok(rows) = history::of(project, state, None) {
             lines.push(evoseal_report::status_lines(&rows, history::table_options(output)));
         }
-        lines.push(format!(
-            "checkpoints  {}, {:.1} MiB",
-            safety.checkpoint_manager.total_checkpoints, safety.checkpoint_manager.total_size_mb
-        ));
-        let rate =
-            rollback.success_rate.map_or(String::new(), |rate| format!(", {:.0} % successful", rate * 100.0));
-        lines.push(format!(
+        match view {
+            Ok(view) => lines.extend(store_lines(view)),
+            Err(failure) => lines.push(format!("stores       cannot be looked at: {}", failure.message)),
+        }
+        lines.join("\n")
+    });
+}
+
+/// What the stores hold.
+fn store_lines(StoreView { safety, rollback, .. }: &StoreView) -> [String; 2] {
+    let checkpoints = &safety.checkpoint_manager;
+    let rate =
+        rollback.success_rate.map_or(String::new(), |rate| format!(", {:.0} % successful", rate * 100.0));
+    [
+        format!("checkpoints  {}, {:.1} MiB", checkpoints.total_checkpoints, checkpoints.total_size_mb),
+        format!(
             "rollbacks    {} ({} automatic, {} manual, {} recovery){rate}",
             rollback.total_rollbacks,
             rollback.auto_rollbacks,
             rollback.manual_rollbacks,
             rollback.recovery_rollbacks
-        ));
-        lines.join("\n")
-    });
-    Ok(Exit::Done)
+        ),
+    ]
 }
 
 /// The candidates that nobody has decided about, oldest first.

@@ -194,6 +194,19 @@ pub async fn a_preview_changes_nothing<F: RollbackFixture>(fixture: &F) {
     );
 }
 
+/// Clearing the caches touches nothing that a version holds, and is no rollback.
+pub async fn clearing_caches_is_no_rollback<F: RollbackFixture>(fixture: &F) {
+    let bench = Bench::new(fixture).await;
+    let before = bench.tree().await;
+    let rollback = bench.open();
+    for _ in 0..2 {
+        rollback.clear_caches(bench.ids[0]).await.expect("caches can be cleared any number of times");
+        assert_eq!(bench.tree().await, before, "the workspace after its caches were cleared");
+    }
+    let history = rollback.history().await.expect("the history can be read");
+    assert!(history.is_empty(), "it is no rollback: {history:?}");
+}
+
 /// The statistics agree with the history and tell apart who asked.
 pub async fn statistics_tell_who_asked<F: RollbackFixture>(fixture: &F) {
     let bench = Bench::new(fixture).await;
@@ -227,6 +240,7 @@ macro_rules! __rollback_cases {
             every_call_is_recorded_once_and_remembered
             known_good_versions_are_remembered_in_order
             a_preview_changes_nothing
+            clearing_caches_is_no_rollback
             statistics_tell_who_asked
             statistics_count_each_rollback_once
             the_best_version_has_the_best_mean_and_is_the_newest_of_equals

@@ -16,7 +16,7 @@ use evoseal_rollback::{
     TargetSelector, Verifier,
 };
 use evoseal_testkit::FakeCheckpointStore;
-use evoseal_types::{CheckpointId, Direction, ManualClock, Objective};
+use evoseal_types::{CheckpointId, Direction, EntryPath, ManualClock, Objective};
 
 use super::{failed_cases, fails};
 
@@ -38,6 +38,7 @@ enum Wrong {
     SortsKnownGood,
     NeverWithdraws,
     RestoresOnPreview,
+    RestoresForACache,
     CallsEveryoneAutomatic,
     RecoversForEver,
     CountsRecoveryAsAutomatic,
@@ -263,6 +264,13 @@ impl Rollback for Broken {
         }
     }
 
+    async fn clear_caches(&self, restored: CheckpointId) -> Result<Vec<EntryPath>> {
+        if self.wrong == Wrong::RestoresForACache {
+            self.restore(&Target::Checkpoint(restored)).await?;
+        }
+        self.inner.clear_caches(restored).await
+    }
+
     async fn mark_known_good(&self, id: CheckpointId) -> Result<()> {
         self.inner.mark_known_good(id).await
     }
@@ -419,6 +427,7 @@ async fn every_wrong_rollback_is_rejected_by_the_case_that_is_meant_for_it() {
         (Wrong::SortsKnownGood, "known_good_versions_are_remembered_in_order"),
         (Wrong::NeverWithdraws, "known_good_versions_are_remembered_in_order"),
         (Wrong::RestoresOnPreview, "a_preview_changes_nothing"),
+        (Wrong::RestoresForACache, "clearing_caches_is_no_rollback"),
         (Wrong::CallsEveryoneAutomatic, "statistics_tell_who_asked"),
         (Wrong::RecoversForEver, "an_interrupted_rollback_is_completed_by_recovery"),
         (Wrong::CountsRecoveryAsAutomatic, "statistics_count_each_rollback_once"),

@@ -20,6 +20,11 @@
 //! The harness has many threads, of which a forked child has one; the others may have held any lock. Nothing here
 //! allocates, locks, or calls anything but system calls; what needs memory is prepared in a [`Plan`] before the fork.
 
+#[deny(unsafe_code)]
+mod mounts;
+#[deny(unsafe_code)]
+mod probe;
+
 use std::ffi::CString;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -27,10 +32,10 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use libc::{c_int, pid_t};
-use rustix::fs::CWD;
-use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Resource, Rlimit, Signal};
 
+pub(super) use self::mounts::{Hidden, Mounts};
+pub(super) use self::probe::probe;
 use super::report::Report;
 
 /// The byte that asks *init* to send SIGTERM to everything.
@@ -66,29 +71,6 @@ pub(super) struct Namespaces {
     pub(super) flags: c_int,
     /// Contents of `uid_map` and `gid_map` where a user name space is entered.
     pub(super) identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-/// What to change in a private mount name space.
-#[derive(Debug, Default)]
-pub(super) struct Mounts {
-    /// Folders and files that become empty.
-    pub(super) hidden: Vec<Hidden>,
-    /// Folders, and the places at which the command shall find them as they are, writable and with all that is mounted
-    /// below them. At most [`Mounts::KEPT_MAX`].
-    pub(super) kept: Vec<(CString, CString)>,
-    /// Whether everything else becomes read-only, modes, owners and times included.
-    pub(super) read_only: bool,
-    /// Whether `/proc` shall show the name space's processes only.
-    pub(super) processes: bool,
-}
-
-/// One entry that the command must not see.
-#[derive(Debug)]
-pub(super) enum Hidden {
-    /// Covered by an empty file system.
-    Folder(CString),
-    /// Covered by `/dev/null`.
-    File(CString),
 }
 
 /// Makes `command` run as `plan` says.
@@ -240,51 +222,6 @@ impl Namespaces {
     }
 }
 
-impl Mounts {
-    /// How many folders can be kept: their copies are held without allocating.
-    pub(super) const KEPT_MAX: usize = 64;
-
-    /// Copies what is kept, closes everything, and puts the copies, which have their own flags, on top.
-    fn separate(&self) -> io::Result<()> {
-        let mut copies = [const { None::<OwnedFd> }; Self::KEPT_MAX];
-        let flags =
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        for (copy, (folder, _)) in copies.iter_mut().zip(&self.kept) {
-            *copy = Some(rustix::mount::open_tree(CWD, folder.as_c_str(), flags)?);
-        }
-        if self.read_only {
-            set_read_only(c"/")?;
-        }
-        for (copy, (_, place)) in copies.iter().flatten().zip(&self.kept) {
-            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-            rustix::mount::move_mount(copy, c"", CWD, place.as_c_str(), flags)?;
-        }
-        Ok(())
-    }
-
-    fn apply(&self) -> io::Result<()> {
-        let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        self.separate()?;
-        for hidden in &self.hidden {
-            match hidden {
-                Hidden::Folder(path) => rustix::mount::mount(
-                    c"none",
-                    path.as_c_str(),
-                    c"tmpfs",
-                    closed | MountFlags::RDONLY,
-                    Some(c"size=4k,mode=0555"),
-                )?,
-                Hidden::File(path) => rustix::mount::mount_bind(c"/dev/null", path.as_c_str())?,
-            }
-        }
-        if self.processes {
-            rustix::mount::mount(c"proc", c"/proc", c"proc", closed, None)?;
-        }
-        Ok(())
-    }
-}
-
 /// Makes a mount and all below it read-only.
 fn set_read_only(path: &std::ffi::CStr) -> io::Result<()> {
     let attributes =
@@ -301,67 +238,6 @@ fn set_read_only(path: &std::ffi::CStr) -> io::Result<()> {
         )
     };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Which features a child could use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Probe {
-    /// The name spaces and a private mount tree could be had.
-    pub(super) mounts: bool,
-    /// A fresh `/proc` could be mounted.
-    pub(super) processes: bool,
-    /// All mounts could be made read-only.
-    pub(super) read_only: bool,
-}
-
-/// Tries the name spaces out in a child; `None` if they cannot be entered.
-pub(super) fn probe(namespaces: &Namespaces) -> Option<Probe> {
-    let Ok(Some(outer)) = fork().inspect(|forked| {
-        if forked.is_none() {
-            exit(probe_in_child(namespaces));
-        }
-    }) else {
-        return None;
-    };
-    let status = wait_for(outer);
-    if !libc::WIFEXITED(status) {
-        return None;
-    }
-    let found = libc::WEXITSTATUS(status);
-    let has = |bit| found & bit != 0;
-    has(ENTERED).then(|| Probe { mounts: has(MOUNTS), processes: has(PROCESSES), read_only: has(READ_ONLY) })
-}
-
-const ENTERED: c_int = 1;
-const MOUNTS: c_int = 2;
-const PROCESSES: c_int = 4;
-const READ_ONLY: c_int = 8;
-
-/// The bits of what worked, or 0.
-fn probe_in_child(namespaces: &Namespaces) -> c_int {
-    if namespaces.enter().is_err() {
-        return 0;
-    }
-    match fork() {
-        Ok(Some(init)) => {
-            let status = wait_for(init);
-            if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 0 }
-        }
-        Ok(None) => {
-            if namespaces.flags & libc::CLONE_NEWNET != 0 && raise_loopback().is_err() {
-                exit(0);
-            }
-            let closed = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            let kept = Mounts::default().apply().is_ok()
-                && rustix::mount::open_tree(CWD, c"/", OpenTreeFlags::OPEN_TREE_CLONE).is_ok()
-                && rustix::mount::mount(c"none", c"/dev", c"tmpfs", closed, None).is_ok();
-            let processes = kept && Mounts { processes: true, ..Mounts::default() }.apply().is_ok();
-            let read_only = kept && set_read_only(c"/").is_ok();
-            let bit = |bit, holds| if holds { bit } else { 0 };
-            exit(ENTERED | bit(MOUNTS, kept) | bit(PROCESSES, processes) | bit(READ_ONLY, read_only))
-        }
-        Err(_) => 0,
-    }
 }
 
 /// The version of Landlock's interface that the kernel offers; 0 for none.
