@@ -159,7 +159,9 @@ fn a_test_that_is_flaky_on_the_version_to_start_from_is_named_and_keeps_no_run_f
     project.write("tests/run.sh", &tests.replace("[ \"$EVOSEAL_ITERATION\" = 0 ] && echo yes", once));
     let report = json(&project, &["run", "-n", "1", "--json"], 0);
     assert_eq!(report["results"][0]["outcome"], "accepted", "{report}");
-    project.evoseal(&["status"]).run().expect(0).shows(&["flaky tests  is_reachable"]);
+    project.evoseal(&["status"]).run().expect(0).shows(&["flaky tests  is_reachable (1 of 50 clean runs)"]);
+    let flaky = json(&project, &["status", "--json"], 0)["flaky_tests"][0].clone();
+    assert_eq!((&flaky["name"], &flaky["clean_runs"]), (&"is_reachable".into(), &1.into()), "{flaky}");
 
     let project = with_a_flaky_test("echo 50 > cost.txt");
     let tests = project.read("tests/run.sh");

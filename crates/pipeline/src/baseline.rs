@@ -153,7 +153,7 @@ impl EvolutionPipeline {
         mut request: EvaluationRequest,
         captured: Option<CheckpointId>,
     ) -> Result<Option<Observations>> {
-        let quarantined: Vec<NamedTest> = run.state.quarantined.iter().cloned().collect();
+        let quarantined: Vec<NamedTest> = run.state.quarantined.keys().cloned().collect();
         request.tolerated.clone_from(&quarantined);
         let mut tries = self.rules.max_evaluation_retries;
         let Some(evaluation) = self.evaluate_baseline(run, &request, captured, &mut tries).await? else {

@@ -73,7 +73,7 @@ impl EvolutionPipeline {
         self.stage_started(flight.iteration, Stage::Evaluate);
         let first = flight.observations.clone().unwrap_or_default();
         let excused = first.retests.iter().map(|retested| retested.test.clone());
-        let tolerated = run.state.quarantined.iter().cloned().chain(excused).collect();
+        let tolerated = run.state.quarantined.keys().cloned().chain(excused).collect();
         let Some(evaluation) = self.evaluate_bounded(run, flight, &version, tolerated).await? else {
             return Ok(None);
         };

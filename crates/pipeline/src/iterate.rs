@@ -223,7 +223,7 @@ impl EvolutionPipeline {
             run.state.incumbent.as_ref().map(|(_, observations)| observations.clone()).unwrap_or_default();
         let observations = if violations.is_empty() {
             self.stage_started(iteration, Stage::Evaluate);
-            let quarantined: Vec<_> = run.state.quarantined.iter().cloned().collect();
+            let quarantined: Vec<_> = run.state.quarantined.keys().cloned().collect();
             let evaluated = self.evaluate_bounded(run, &flight, &version, quarantined.clone()).await?;
             let Some(evaluation) = evaluated else { return Ok(false) };
             // What filled the disk is the candidate's, if it is gone with what its evaluation left behind.

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evoseal_safety::{
-    Flakiness, NamedTest, Observations, PersonsDecision, PersonsOrder, PersonsVerdict, SettlementReport,
-    VersionRef,
+    NamedTest, Observations, PersonsDecision, PersonsOrder, PersonsVerdict, SettlementReport, VersionRef,
 };
 use evoseal_types::{Digest, Timestamp};
 
-use crate::StopReason;
 use crate::journal::{AcceptedBaseline, FinishedIteration, InFlight, JournalEntry};
+use crate::{StopReason, quarantine};
 
 /// A person's decision that is not carried out yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +47,9 @@ pub struct RunState {
     pub evaluations: u64,
     /// Iterations since the objective last improved, or since the last run that ended.
     pub without_improvement: u64,
-    /// Tests that were found to be flaky on an accepted version.
-    pub quarantined: BTreeSet<NamedTest>,
+    /// Tests that were found to be flaky on an accepted version, and in how many evaluations in a row each has passed since:
+    /// after [`CLEAN_RUNS_TO_TRUST`](crate::CLEAN_RUNS_TO_TRUST) it is trusted again.
+    pub quarantined: BTreeMap<NamedTest, u32>,
     /// The iteration that a person is asked about.
     pub asked: Option<u64>,
     /// What a person has decided and nobody has carried out yet.
@@ -100,7 +100,7 @@ impl RunState {
                     observations: observations.clone(),
                 };
                 self.incumbent = Some((version.clone(), observations.clone()));
-                self.quarantine(observations);
+                quarantine::learn(&mut self.quarantined, observations);
                 self.baselines.push(baseline);
                 self.failures_in_a_row = 0;
                 self.without_improvement = 0;
@@ -153,7 +153,10 @@ impl RunState {
                 }
                 match entry {
                     JournalEntry::PersonAsked { iteration } => self.asked = Some(*iteration),
-                    JournalEntry::Observed { observations, .. } => self.quarantine(observations),
+                    JournalEntry::Observed { observations, .. }
+                    | JournalEntry::ConfirmationObserved { observations, .. } => {
+                        quarantine::learn(&mut self.quarantined, observations);
+                    }
                     _ => {}
                 }
             }
@@ -181,13 +184,6 @@ impl RunState {
             self.incumbent = Some((version, observations));
         }
         self.finished.push(FinishedIteration { flight, ended_at, overrides: Vec::new() });
-    }
-
-    /// Remembers the tests that flip on an accepted version.
-    fn quarantine(&mut self, observations: &Observations) {
-        let flaky =
-            observations.retests.iter().filter(|retested| retested.flakiness() == Flakiness::OnIncumbent);
-        self.quarantined.extend(flaky.map(|retested| retested.test.clone()));
     }
 
     /// What a person decided has been carried out as `report` says. What could not be restored was not approved.

@@ -29,7 +29,7 @@ fn observed(scene: &Scene) -> Observations {
 }
 
 fn quarantined(scene: &Scene) -> Vec<String> {
-    scene.state().quarantined.into_iter().map(|test| test.name).collect()
+    scene.state().quarantined.into_keys().map(|test| test.name).collect()
 }
 
 /// How many failed evaluations are on record.

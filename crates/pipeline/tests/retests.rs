@@ -48,7 +48,7 @@ async fn a_test_that_flips_on_the_accepted_version_is_flaky_and_the_candidate_is
         "{flaky:?}"
     );
     assert!((decision.safety_score.test_pass_rate - 1.0).abs() < 1e-12, "its failure does not count");
-    let quarantined: Vec<String> = scene.state().quarantined.into_iter().map(|test| test.name).collect();
+    let quarantined: Vec<String> = scene.state().quarantined.into_keys().map(|test| test.name).collect();
     assert_eq!(quarantined, ["a"]);
 }
 
@@ -130,4 +130,20 @@ async fn killed_at_any_step_of_running_tests_again_it_ends_the_same_and_repeats_
         let (calls, expected) = (scene.evaluator.calls().len(), undisturbed.evaluator.calls().len());
         assert!(calls <= expected + 1, "{context}: {calls} instead of {expected}");
     }
+}
+
+#[tokio::test]
+async fn a_quarantined_test_that_keeps_passing_is_trusted_again() {
+    let clean = u64::from(evoseal_pipeline::CLEAN_RUNS_TO_TRUST);
+    let candidate =
+        |number: u64| -> &'static str { format!("time={} test:a=p test:b=p", 200 + number).leak() };
+    let script = ["time=200 test:a=f test:b=p"].into_iter().chain((0..clean).map(candidate));
+    let scene = Scene::new(script.map(Step::Write));
+    scene.write("program.txt", "time=100 test:a=pfp test:b=p");
+    scene.pipeline().run(iterations(clean)).await.unwrap();
+    let left: Vec<u32> = scene.state().quarantined.into_values().collect();
+    assert_eq!(left, [evoseal_pipeline::CLEAN_RUNS_TO_TRUST - 1]);
+    let report = scene.pipeline().run(iterations(1)).await.unwrap();
+    assert_eq!(report.results[0].observations.quarantined.len(), 1, "it was excused to the last");
+    assert!(scene.state().quarantined.is_empty());
 }

@@ -1,127 +1,21 @@
-//! The standard gate over fakes: once is once, errors are denials, nothing that is needed is deleted.
+//! The standard gate over fakes: once is once, and errors are denials.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use evoseal_checkpoint::{CheckpointStore, NewCheckpoint, RetentionPolicy, Source};
 use evoseal_metrics::{MetricStore, RecordFilter};
-use evoseal_rollback::{Initiator, Rollback, RollbackRequest, Target};
+use evoseal_rollback::Rollback;
 use evoseal_safety::{
-    AuditEvent, AuditLog, EvidenceStore, EvolutionStep, FileEvidenceStore, MemoryEvidenceStore, Observations,
-    Outcome, Rejudgement, Rule, SafetyGate, SafetyGateExt, SafetyIntegration, SafetySwitches, Settlement,
-    StandardPolicy, ValidationRequest, VersionRef,
+    AuditEvent, AuditLog, EvidenceStore, FileEvidenceStore, MemoryEvidenceStore, Outcome, Rejudgement, Rule,
+    SafetyGate, SafetyGateExt, SafetyIntegration, SafetySwitches, Settlement, StandardPolicy, VersionRef,
 };
-use evoseal_testkit::{
-    CopyRollback, FakeCheckpointStore, Fault, Faults, FaultyAuditLog, MemoryMetrics, ScriptedDetector,
-};
-use evoseal_types::{CheckpointId, ManualClock, TestReport};
+use evoseal_testkit::{FakeCheckpointStore, Fault, Faults, FaultyAuditLog, MemoryMetrics, ScriptedDetector};
+use evoseal_types::ManualClock;
+use support::scene::{Scene, refusal, request};
 use support::{samples, version};
-
-/// A gate over fakes that share their faults.
-struct Scene {
-    folder: tempfile::TempDir,
-    faults: Faults,
-    checkpoints: FakeCheckpointStore,
-    metrics: MemoryMetrics,
-    detector: ScriptedDetector,
-    rollback: CopyRollback,
-    audit: FaultyAuditLog,
-    gate: SafetyIntegration,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self::with(SafetySwitches::default(), ScriptedDetector::comparing_means(0.1))
-    }
-
-    fn with(switches: SafetySwitches, detector: ScriptedDetector) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let faults = Faults::default();
-        let checkpoints = FakeCheckpointStore::with_faults(faults.clone());
-        let metrics = MemoryMetrics::with_faults(faults.clone());
-        let rollback = CopyRollback::new(folder.path(), Arc::new(checkpoints.clone()), faults.clone());
-        let audit = FaultyAuditLog::new(faults.clone());
-        let gate = SafetyIntegration::builder(
-            Arc::new(checkpoints.clone()),
-            Arc::new(metrics.clone()),
-            Arc::new(detector.clone()),
-            Arc::new(audit.clone()),
-            Arc::new(ManualClock::default()),
-        )
-        .rollback(Arc::new(rollback.clone()))
-        .switches(switches)
-        .build();
-        Self { folder, faults, checkpoints, metrics, detector, rollback, audit, gate }
-    }
-
-    fn write(&self, text: &str) {
-        fs::write(self.folder.path().join("program"), text).unwrap();
-    }
-
-    fn text(&self) -> String {
-        fs::read_to_string(self.folder.path().join("program")).unwrap()
-    }
-
-    async fn capture(&self, name: &str, parent: Option<CheckpointId>) -> CheckpointId {
-        self.write(name);
-        let details = NewCheckpoint { parent, ..NewCheckpoint::of(version(name)) };
-        let handle = self.gate.create_safety_checkpoint(source(self.folder.path()), details).await.unwrap();
-        handle.durable().await.unwrap().id
-    }
-
-    /// Captures a version and makes it the incumbent.
-    async fn accepted(&self, name: &str, parent: Option<CheckpointId>) -> VersionRef {
-        let checkpoint = self.capture(name, parent).await;
-        let request = request(None, name, 10.0);
-        let decision = self.gate.validate_version_safety(&request).await.unwrap().decision;
-        assert_eq!(decision.outcome, Outcome::Accept, "{}", decision.summary());
-        let new = VersionRef { version_id: version(name), checkpoint: Some(checkpoint) };
-        let settlement = Settlement { new: new.clone(), current: None, decision, auto_rollback: true };
-        self.gate.settle(&settlement).await.unwrap();
-        new
-    }
-
-    fn step(&self, current: &VersionRef, name: &str, latency: f64) -> EvolutionStep {
-        self.write(name);
-        EvolutionStep {
-            request: request(Some(&current.version_id.to_string()), name, latency),
-            new_version_data: source(self.folder.path()),
-            current_checkpoint: current.checkpoint,
-        }
-    }
-
-    async fn events(&self) -> Vec<AuditEvent> {
-        self.audit.records().await.unwrap().into_iter().map(|record| record.what).collect()
-    }
-
-    async fn count(&self, wanted: fn(&AuditEvent) -> bool) -> usize {
-        self.events().await.iter().filter(|event| wanted(event)).count()
-    }
-}
-
-fn source(folder: &Path) -> Source {
-    Source::Directory(folder.to_owned())
-}
-
-fn request(current: Option<&str>, new: &str, latency: f64) -> ValidationRequest {
-    ValidationRequest {
-        current_version_id: current.map(version),
-        new_version_id: version(new),
-        observations: Observations {
-            test_results: vec![TestReport::from_counts("unit_tests", 3, 0, 0, 0)],
-            metrics: vec![samples("latency", &[latency; 3])],
-            incumbent_metrics: current.map(|_| samples("latency", &[10.0; 3])).into_iter().collect(),
-            ..Observations::default()
-        },
-        objective: None,
-    }
-}
 
 #[tokio::test]
 async fn a_good_version_is_accepted_and_a_worse_one_is_rolled_back() {
@@ -184,16 +78,6 @@ async fn settling_an_acceptance_twice_accepts_once() {
     assert_eq!(scene.gate.settle(&settlement).await.unwrap(), first);
     assert_eq!(scene.count(|event| matches!(event, AuditEvent::Accepted { .. })).await, 1);
     assert_eq!(scene.rollback.known_good().await.unwrap().len(), 1);
-}
-
-/// A refusal of v2, ready to be settled, with v2 in the workspace.
-async fn refusal(scene: &Scene) -> Settlement {
-    let v1 = scene.accepted("v1", None).await;
-    let checkpoint = Some(scene.capture("v2", v1.checkpoint).await);
-    let request = request(Some("v1"), "v2", 20.0);
-    let decision = scene.gate.validate_version_safety(&request).await.unwrap().decision;
-    let new = VersionRef { version_id: version("v2"), checkpoint };
-    Settlement { new, current: Some(v1), decision, auto_rollback: true }
 }
 
 #[tokio::test]
@@ -306,60 +190,6 @@ async fn measurements_that_the_store_refuses_speak_against_the_version() {
     let result = scene.gate.execute_safe_evolution_step(contradictory).await;
     let decision = result.safety_validation.unwrap().decision;
     assert_eq!((decision.outcome, decision.decided_by), (Outcome::Reject, Rule::TestReportInvalid));
-}
-
-#[tokio::test]
-async fn clean_up_deletes_the_oldest_and_never_what_a_rollback_may_need() {
-    let switches = SafetySwitches { auto_cleanup: false, ..SafetySwitches::default() };
-    let scene = Scene::with(switches, ScriptedDetector::comparing_means(0.1));
-    let old = scene.capture("old", None).await;
-    let pinned = scene.capture("pinned", None).await;
-    scene.checkpoints.pin(pinned, Some("wanted")).await.unwrap();
-    let baseline = scene.capture("named", None).await;
-    scene.gate.set_baseline("release", &version("named")).await.unwrap();
-    let parent = scene.capture("parent", None).await;
-    let incumbent = scene.accepted("v1", Some(parent)).await.checkpoint.unwrap();
-    let middle = scene.capture("middle", None).await;
-    let newest = scene.capture("candidate", None).await;
-
-    let report = scene.gate.cleanup_old_safety_data(1).await.unwrap();
-    assert_eq!((report.checkpoints_deleted, report.kept_protected), (2, 4));
-    let kept: Vec<CheckpointId> =
-        scene.checkpoints.list().await.unwrap().iter().map(|checkpoint| checkpoint.id).collect();
-    assert_eq!(kept, [pinned, baseline, parent, incumbent, newest]);
-    let deleted = AuditEvent::CleanedUp { checkpoints: vec![old, middle] };
-    assert_eq!(scene.events().await.last(), Some(&deleted));
-}
-
-#[tokio::test]
-async fn clean_up_keeps_as_many_as_it_was_told_to() {
-    let scene = Scene::with(
-        SafetySwitches { auto_cleanup: false, ..SafetySwitches::default() },
-        ScriptedDetector::comparing_means(0.1),
-    );
-    for name in ["a", "b", "c", "d"] {
-        scene.capture(name, None).await;
-    }
-    assert_eq!(scene.gate.cleanup_old_safety_data(4).await.unwrap().checkpoints_deleted, 0);
-    assert_eq!(scene.gate.cleanup_old_safety_data(3).await.unwrap().checkpoints_deleted, 1);
-    let left = scene.checkpoints.list().await.unwrap();
-    assert_eq!(left[0].details.version_id, version("b"));
-}
-
-#[tokio::test]
-async fn a_settlement_keeps_its_own_versions_even_if_the_log_knows_nothing_about_them() {
-    let switches = SafetySwitches { max_checkpoints: 1, ..SafetySwitches::default() };
-    let scene = Scene::with(switches, ScriptedDetector::comparing_means(0.1));
-    // As after a restart of a program with a log in memory: nobody has told this gate about v1.
-    let v1 = VersionRef { version_id: version("v1"), checkpoint: Some(scene.capture("v1", None).await) };
-    let request = request(Some("v1"), "v2", 20.0);
-    let decision = scene.gate.validate_version_safety(&request).await.unwrap().decision;
-    let new = VersionRef { version_id: version("v2"), checkpoint: Some(scene.capture("v2", None).await) };
-    scene.capture("saved", None).await;
-    let settlement = Settlement { new, current: Some(v1.clone()), decision, auto_rollback: true };
-    scene.gate.settle(&settlement).await.unwrap();
-    let left = scene.checkpoints.list().await.unwrap();
-    assert!(left.iter().any(|checkpoint| Some(checkpoint.id) == v1.checkpoint), "{left:?}");
 }
 
 #[tokio::test]
@@ -485,193 +315,6 @@ async fn an_audit_log_without_new_records_is_not_read_again() {
     let written = audit.0.records().await.unwrap().len();
     assert_eq!((read, written), (100, 100), "each record is read once");
     assert_eq!(gate.baselines().await.unwrap(), BTreeMap::new());
-}
-
-#[tokio::test]
-async fn clean_up_obeys_the_budget_and_spares_what_a_rollback_may_need() {
-    let switches = SafetySwitches { auto_cleanup: false, max_store_bytes: 2, ..SafetySwitches::default() };
-    let scene = Scene::with(switches, ScriptedDetector::comparing_means(0.1));
-    // One byte each.
-    let accepted = scene.accepted("a", None).await;
-    for name in ["b", "c", "d"] {
-        scene.capture(name, None).await;
-    }
-    let report = scene.gate.cleanup_old_safety_data(50).await.unwrap();
-    assert_eq!(report.checkpoints_deleted, 2);
-    let left: Vec<CheckpointId> =
-        scene.checkpoints.list().await.unwrap().iter().map(|checkpoint| checkpoint.id).collect();
-    assert_eq!(left.len(), 2);
-    assert_eq!(Some(left[0]), accepted.checkpoint, "the accepted version is the oldest and stays");
-}
-
-#[tokio::test]
-async fn further_rules_keep_more_than_the_number() {
-    let keep_more = RetentionPolicy { within: Duration::from_hours(1), ..RetentionPolicy::default() };
-    for (keep_more, left) in [(keep_more, 4), (RetentionPolicy::default(), 1)] {
-        let switches = SafetySwitches { auto_cleanup: false, keep_more, ..SafetySwitches::default() };
-        let scene = Scene::with(switches, ScriptedDetector::comparing_means(0.1));
-        for name in ["a", "b", "c", "d"] {
-            scene.capture(name, None).await;
-        }
-        scene.gate.cleanup_old_safety_data(1).await.unwrap();
-        assert_eq!(scene.checkpoints.list().await.unwrap().len(), left);
-    }
-}
-
-/// The numbers of the rollbacks that the log has, with the versions that were left.
-async fn recorded_rollbacks(scene: &Scene) -> Vec<(Option<u64>, Option<String>)> {
-    let of = |event| match event {
-        AuditEvent::RolledBack { from, rollback, .. } => Some((rollback, from.map(|from| from.to_string()))),
-        AuditEvent::RollbackFailed { rollback, .. } => Some((Some(rollback), None)),
-        _ => None,
-    };
-    scene.events().await.into_iter().filter_map(of).collect()
-}
-
-/// Settles, and fails from the first step of this name on, as a killed process does.
-async fn fail_at(scene: &Scene, settlement: &Settlement, name: &str) {
-    let undisturbed = Scene::new();
-    let same = refusal(&undisturbed).await;
-    undisturbed.faults.disarm();
-    undisturbed.gate.settle(&same).await.unwrap();
-    let steps = undisturbed.faults.steps();
-    let at = steps.iter().position(|step| step == name).unwrap_or_else(|| panic!("no {name} in {steps:?}"));
-    scene.faults.arm(at, Fault::Forever);
-    scene.gate.settle(settlement).await.unwrap_err();
-}
-
-fn by_person(target: CheckpointId) -> RollbackRequest {
-    let initiator = Initiator::Person("ada".to_owned());
-    RollbackRequest { target: Target::Checkpoint(target), reason: "I liked it better".to_owned(), initiator }
-}
-
-#[tokio::test]
-async fn rollbacks_by_anybody_stand_in_the_log_once_each_and_in_order() {
-    let scene = Scene::new();
-    let settlement = refusal(&scene).await;
-    let v1 = settlement.current.as_ref().unwrap().checkpoint.unwrap();
-    scene.rollback.roll_back(by_person(v1)).await.unwrap();
-    assert_eq!(scene.gate.record_rollbacks().await.unwrap(), 1);
-    assert_eq!(scene.gate.record_rollbacks().await.unwrap(), 0);
-    // Nobody recorded this one.
-    scene.rollback.roll_back(by_person(v1)).await.unwrap();
-    scene.write("v2");
-    scene.gate.settle(&settlement).await.unwrap();
-    let left = |number, from: Option<&str>| (Some(number), from.map(str::to_owned));
-    assert_eq!(recorded_rollbacks(&scene).await, [left(1, None), left(2, None), left(3, Some("v2"))]);
-    assert_eq!(scene.rollback.history().await.unwrap().len(), 3);
-}
-
-#[tokio::test]
-async fn a_rollback_that_was_recorded_nowhere_but_in_its_history_is_not_repeated() {
-    let scene = Scene::new();
-    let settlement = refusal(&scene).await;
-    // The process is killed between the rollback and its record: the append fails, and all is begun anew.
-    fail_at(&scene, &settlement, "audit append").await;
-    scene.faults.disarm();
-    assert_eq!((scene.text(), recorded_rollbacks(&scene).await), ("v1".to_owned(), Vec::new()));
-    let report = scene.gate.settle(&settlement).await.unwrap();
-    assert!(report.rollback_performed());
-    assert_eq!(recorded_rollbacks(&scene).await, [(Some(1), Some("v2".to_owned()))]);
-    assert_eq!(scene.rollback.history().await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn every_consequence_stands_in_the_log_once_wherever_the_process_was_killed() {
-    for latency in [9.0, 20.0] {
-        let undisturbed = Scene::new();
-        let v1 = undisturbed.accepted("v1", None).await;
-        let step = undisturbed.step(&v1, "v2", latency);
-        undisturbed.faults.disarm();
-        undisturbed.gate.execute_safe_evolution_step(step).await;
-        let (steps, expected) = (undisturbed.faults.steps(), undisturbed.events().await);
-        for (at, name) in steps.iter().enumerate() {
-            let scene = Scene::new();
-            let v1 = scene.accepted("v1", None).await;
-            let step = scene.step(&v1, "v2", latency);
-            scene.faults.arm(at, Fault::Forever);
-            let killed = scene.gate.execute_safe_evolution_step(step.clone()).await;
-            scene.faults.disarm();
-            if killed.error.is_none() {
-                continue;
-            }
-            // What was judged already is judged and settled again, as the journal of a loop has it done.
-            let judged = scene.gate.validate_version_safety(&step.request).await.unwrap();
-            let checkpoint = match killed.checkpoint {
-                Some(checkpoint) => checkpoint,
-                None => scene.capture("v2", v1.checkpoint).await,
-            };
-            let new = VersionRef { version_id: version("v2"), checkpoint: Some(checkpoint) };
-            let current = Some(v1.clone());
-            let settlement = Settlement { new, current, decision: judged.decision, auto_rollback: true };
-            scene.gate.settle(&settlement).await.unwrap();
-            // A rollback that could not be made is a record of its own; a capture that nobody heard of is another one.
-            let unheard = killed.checkpoint.is_none();
-            let mut found = scene.events().await;
-            found.retain(|event| !matches!(event, AuditEvent::RollbackFailed { .. }));
-            let kinds = |events: &[AuditEvent]| {
-                let mut kinds: Vec<String> = events.iter().map(kind_of).collect();
-                kinds.sort_unstable();
-                kinds.retain(|kind| !unheard || kind != "checkpoint_created");
-                kinds
-            };
-            assert_eq!(kinds(&found), kinds(&expected), "killed at step {at} ({name})");
-            let history = scene.rollback.history().await.unwrap();
-            let numbers: Vec<_> =
-                recorded_rollbacks(&scene).await.into_iter().map(|(number, _)| number).collect();
-            let all: Vec<_> = history.iter().map(|record| Some(record.sequence)).collect();
-            assert_eq!(numbers, all, "killed at step {at} ({name})");
-        }
-    }
-}
-
-/// The name of an event's kind, as in the log.
-fn kind_of(event: &AuditEvent) -> String {
-    serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned()
-}
-
-#[tokio::test]
-async fn an_acceptance_too_brings_the_log_up_to_date_with_the_rollbacks() {
-    let scene = Scene::new();
-    let v1 = scene.accepted("v1", None).await;
-    scene.rollback.roll_back(by_person(v1.checkpoint.unwrap())).await.unwrap();
-    scene.accepted("v2", v1.checkpoint).await;
-    assert_eq!(recorded_rollbacks(&scene).await, [(Some(1), None)]);
-}
-
-#[tokio::test]
-async fn a_rollback_before_a_decision_does_not_count_as_what_the_decision_asks_for() {
-    let scene = Scene::new();
-    let settlement = refusal(&scene).await;
-    scene.gate.settle(&settlement).await.unwrap();
-    // The next proposal changes nothing, and the workspace is where the last rollback led.
-    let request = request(Some("v1"), "v3", 20.0);
-    let decision = scene.gate.validate_version_safety(&request).await.unwrap().decision;
-    let new = VersionRef { version_id: version("v3"), checkpoint: None };
-    scene.gate.settle(&Settlement { new, decision, ..settlement.clone() }).await.unwrap();
-    // Neither does one by a person, who left no version that has a name.
-    let target = settlement.current.as_ref().unwrap().checkpoint.unwrap();
-    scene.rollback.roll_back(by_person(target)).await.unwrap();
-    scene.gate.record_rollbacks().await.unwrap();
-    let request = self::request(Some("v1"), "v4", 20.0);
-    let decision = scene.gate.validate_version_safety(&request).await.unwrap().decision;
-    let new = VersionRef { version_id: version("v4"), checkpoint: None };
-    scene.gate.settle(&Settlement { new, decision, ..settlement }).await.unwrap();
-    let left = |number, from: Option<&str>| (Some(number), from.map(str::to_owned));
-    let expected = [left(1, Some("v2")), left(2, Some("v3")), left(3, None), left(4, Some("v4"))];
-    assert_eq!(recorded_rollbacks(&scene).await, expected);
-}
-
-#[tokio::test]
-async fn a_rollback_that_failed_is_recorded_with_its_error() {
-    let scene = Scene::new();
-    let settlement = refusal(&scene).await;
-    fail_at(&scene, &settlement, "write program").await;
-    scene.faults.disarm();
-    let failed = |event: &AuditEvent| matches!(event, AuditEvent::RollbackFailed { rollback: 1, error, .. } if !error.is_empty());
-    assert!(scene.gate.settle(&settlement).await.unwrap().rollback_performed());
-    assert_eq!(scene.count(failed).await, 1);
-    assert_eq!(recorded_rollbacks(&scene).await.len(), 2);
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! `evoseal status`.
 
 use evoseal_checkpoint::CheckpointStore;
-use evoseal_pipeline::{FinishedIteration, RunLock, RunState, VersionState};
+use evoseal_pipeline::{CLEAN_RUNS_TO_TRUST, FinishedIteration, RunLock, RunState, VersionState};
 use evoseal_rollback::{Rollback, RollbackStatistics};
-use evoseal_safety::{SafetyGate, SafetyStatus};
+use evoseal_safety::{NamedTest, SafetyGate, SafetyStatus};
 use evoseal_sandbox::Tether;
 use evoseal_types::{CheckpointId, VersionId};
 
@@ -87,7 +87,7 @@ fn show(
         "last_run_ended": state.run_ended,
         "awaits_person": state.asked,
         "held": held,
-        "flaky_tests": state.quarantined,
+        "flaky_tests": flaky_tests(state),
         "unfinished_override": state.pending_override.as_ref().map(|pending| pending.iteration),
         "running": running,
         "left_running": left_running,
@@ -138,7 +138,11 @@ fn show(
             lines.push(format!("undecided    {}{more}", newest.join(", ")));
         }
         if !state.quarantined.is_empty() {
-            let names: Vec<&str> = state.quarantined.iter().map(|test| test.name.as_str()).collect();
+            let name = |(test, clean_runs): (&NamedTest, &u32)| match clean_runs {
+                0 => test.name.clone(),
+                clean => format!("{} ({clean} of {CLEAN_RUNS_TO_TRUST} clean runs)", test.name),
+            };
+            let names: Vec<String> = state.quarantined.iter().map(name).collect();
             lines.push(format!("flaky tests  {}", names.join(", ")));
         }
         if let Some((at, reason)) = &state.run_ended {
@@ -153,6 +157,19 @@ fn show(
         }
         lines.join("\n")
     });
+}
+
+/// The tests that are held to be flaky, and how near they are to being trusted again.
+fn flaky_tests(state: &RunState) -> Vec<serde_json::Value> {
+    let row = |(test, clean_runs): (&NamedTest, &u32)| {
+        serde_json::json!({
+            "test_type": test.test_type,
+            "name": test.name,
+            "clean_runs": clean_runs,
+            "clean_runs_to_trust": CLEAN_RUNS_TO_TRUST,
+        })
+    };
+    state.quarantined.iter().map(row).collect()
 }
 
 /// What the stores hold.

@@ -1,6 +1,8 @@
 //! What the tests of this crate share.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part")]
 
+pub(crate) mod scene;
+
 use evoseal_regression::{DataProblem, Finding, Interval, Verdict};
 use evoseal_safety::{
     DecisionPolicy, EvaluationFault, Evidence, FaultKind, Judgement, Observations, Outcome, Rule,
@@ -98,4 +100,17 @@ pub(crate) fn decide(evidence: &Evidence) -> (Outcome, Vec<Rule>) {
     let decision = StandardPolicy::default().decide(evidence);
     let objecting = decision.reasons.iter().filter(|reason| reason.outcome != Outcome::Accept);
     (decision.outcome, objecting.map(|reason| reason.rule).collect())
+}
+
+/// Evidence that speaks for a version, with a change.
+pub(crate) fn with(change: impl FnOnce(&mut Evidence)) -> Evidence {
+    let mut evidence = harmless();
+    change(&mut evidence);
+    evidence
+}
+
+/// Each expected outcome with the rules that object.
+#[track_caller]
+pub(crate) fn expect(evidence: &Evidence, outcome: Outcome, rules: &[Rule]) {
+    assert_eq!(decide(evidence), (outcome, rules.to_vec()), "{evidence:#?}");
 }
