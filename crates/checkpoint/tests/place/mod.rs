@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(dead_code, reason = "each test program takes what it needs")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -84,6 +84,11 @@ pub(crate) fn differing(left: &Picture, right: &Picture) -> Vec<PathBuf> {
 pub(crate) fn assert_same(found: &Picture, expected: &Picture, what: &str) {
     let paths = differing(found, expected);
     assert!(paths.is_empty(), "{what}: {paths:?} differ");
+}
+
+/// Names directly in a directory.
+pub(crate) fn names(directory: &Path) -> BTreeSet<String> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 pub(crate) fn chmod(path: &Path, mode: u32) {
