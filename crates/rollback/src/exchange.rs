@@ -140,7 +140,8 @@ impl Exchange {
         let (old, new) = (self.root(&self.name)?, self.root(&self.beside())?);
         let kept = self.kept(&old, &new, goes)?;
         let lent = kept.iter().try_for_each(|path| self.lend(&old, &new, path));
-        let swapped = lent.and_then(|()| {
+        // A file system that keeps names in no order must not keep the exchange and lose what was lent for it.
+        let swapped = lent.and_then(|()| self.sync(&new)).and_then(|()| {
             let above = self.above.directory(b"").map_err(|error| self.fail("open", b"", error))?;
             let (one, other) = (OsString::from_vec(self.name.clone()), OsString::from_vec(self.beside()));
             let exchange = || Ok(renameat_with(&above, &one, &above, &other, RenameFlags::EXCHANGE)?);
@@ -151,10 +152,14 @@ impl Exchange {
             let _ = self.tidy();
             return Err(error);
         }
-        // One sync of everything: the file system must not keep the exchange and lose what was lent for it.
+        // Nor may it keep the record of the rollback and lose the exchange.
+        self.sync(&new)
+    }
+
+    /// Makes everything durable.
+    fn sync(&self, root: &Root) -> Result<()> {
         self.files.step("sync", &self.workspace, || Ok(()))?;
-        new.sync()?;
-        Ok(())
+        Ok(root.sync()?)
     }
 
     /// Removes what stands beside the workspace. What is in there and neither in the workspace nor in `held`, which are the paths
@@ -162,6 +167,8 @@ impl Exchange {
     pub(crate) fn dispose(&self, held: &BTreeSet<Vec<u8>>) -> Result<()> {
         if let Ok(beside) = self.root(&self.beside()) {
             self.rescue(&beside, held)?;
+            // What has come home must be there before the place goes where it was.
+            self.sync(&beside)?;
         }
         self.remove(&self.beside())?;
         self.remove_building()?;

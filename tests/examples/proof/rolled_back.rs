@@ -16,19 +16,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::look::{Look, difference, look};
-use crate::machine::remove_tree;
+use crate::machine::{copy_tree, remove_tree};
 use crate::operate::{create, open, restore};
 use crate::report::Findings;
 use crate::scenario::{Expected, Restoration, Scenario, edit_more, first_tree, second_tree, set, write};
-use crate::victim::{End, PROGRAM, evoseal, finish, operate};
+use crate::strace::strace;
+use crate::victim::{End, Fault, PROGRAM, evoseal, finish, operate};
 
-/// Rollbacks by the library, with the store beside the workspace.
+/// Rollbacks by the library, with the store beside the workspace; and the completion of such that were killed.
 pub(crate) const ROLLBACKS: &[Scenario] = &[
     Scenario { name: "rollback", arguments: &["rollback", "v1"], prepare: |place| by_library(place, false) },
     Scenario {
         name: "rollback, exchange",
         arguments: &["rollback", "v1", "--exchange"],
         prepare: |place| by_library(place, true),
+    },
+    Scenario {
+        name: "recovery of a rollback",
+        arguments: &["recover"],
+        prepare: |place| {
+            let expected = by_library(place, false)?;
+            let new = &expected.trees["v1"];
+            // Some of it is done.
+            let differing =
+                |tree: &Look| tree.iter().filter(|(path, text)| new.get(*path) != Some(*text)).count();
+            let all = expected.restoration.as_ref().map_or(0, |restoration| differing(&restoration.old));
+            kill_when(place, &["rollback", "v1"], ("renameat", 9, None), |workspace| {
+                Ok(differing(&look(workspace)?) + 8 <= all)
+            })?;
+            Ok(expected)
+        },
+    },
+    Scenario {
+        name: "recovery of a rollback, exchange",
+        arguments: &["recover"],
+        prepare: |place| {
+            let expected = by_library(place, true)?;
+            // Our own folder is the last that is lent: it is just before workspace and new tree change places.
+            kill_when(
+                place,
+                &["rollback", "v1", "--exchange"],
+                ("renameat2", 1, Some(place)),
+                |workspace| Ok(fs::symlink_metadata(workspace.join(".evoseal"))?.is_symlink()),
+            )?;
+            Ok(expected)
+        },
     },
 ];
 
@@ -45,6 +77,9 @@ pub(crate) const PROGRAM_ROLLBACKS: &[Scenario] = &[
         prepare: |place| by_program(place, true),
     },
 ];
+
+/// More than a rollback renames.
+const RENAMES_MAX: usize = 40;
 
 /// What no version holds.
 const UNHELD: [(&str, &str); 5] = [
@@ -88,6 +123,35 @@ fn by_library(place: &Path, is_exchange: bool) -> Result<Expected> {
     let workspace = place.join("workspace");
     let capture = |version: &str| Ok(create(&manager, &workspace, version).map(drop)?);
     project(place, capture, &["recover"], &["rollback", "v1"], is_exchange)
+}
+
+/// Kills a rollback at one of its renames, those of what is in `folder` counted alone if one is given: the first from number
+/// `first` on at which the workspace is as it is wanted.
+fn kill_when(
+    place: &Path,
+    rollback: &[&str],
+    (name, first, folder): (&str, usize, Option<&Path>),
+    is_wanted: impl Fn(&Path) -> Result<bool>,
+) -> Result<()> {
+    let (copy, log) = (place.with_extension("copy"), place.with_extension("log"));
+    copy_tree(place, &copy)?;
+    // Which thread does what, and thus what strace counts, changes from run to run.
+    for ordinal in first..RENAMES_MAX {
+        let mut command = strace(0, &log);
+        if let Some(folder) = folder {
+            command.arg("-P").arg(folder);
+        }
+        let [trace, inject] = Fault::Kill.expressions(name, ordinal);
+        command.args(["-e", &trace, "-e", &inject]).args(operate(place, rollback)?);
+        let end = finish(&mut command)?;
+        if end == End::Killed && is_wanted(&place.join("workspace"))? {
+            remove_tree(&copy)?;
+            return Ok(fs::remove_file(log)?);
+        }
+        remove_tree(place)?;
+        copy_tree(&copy, place)?;
+    }
+    Err(format!("{rollback:?} could not be killed where it was to be").into())
 }
 
 fn by_program(place: &Path, is_exchange: bool) -> Result<Expected> {
