@@ -34,6 +34,7 @@ mod rollback;
 mod scenario;
 mod simulated;
 mod soak;
+mod spot;
 mod strace;
 mod torn;
 mod victim;
