@@ -35,6 +35,7 @@ mod rolled_back;
 mod scenario;
 mod simulated;
 mod soak;
+mod spot;
 mod strace;
 mod torn;
 mod victim;

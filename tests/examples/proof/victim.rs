@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::machine::{Missing, output};
 use crate::report::Findings;
-use crate::strace::{Call, Spot, calls, strace, strace_at, struck, trace_all};
+use crate::spot::{Spot, spots};
+use crate::strace::{Call, calls, strace, trace_all};
 
 /// Longer than anything here takes, a hundred times over: what is not done by then hangs.
 const TIME_LIMIT: Duration = Duration::from_mins(2);
@@ -102,21 +103,21 @@ pub(crate) fn trace(cpu: usize, place: &Path, arguments: &[&str], log: &Path) ->
     calls(log, place, arguments.first() != Some(&PROGRAM))
 }
 
-/// The same of an operation that is done up to an end that may be a refusal.
+/// The changes of an operation that is done up to an end that may be a refusal.
 pub(crate) fn trace_to(
     cpu: usize,
     place: &Path,
     arguments: &[&str],
     log: &Path,
     wanted: End,
-) -> Result<Vec<Call>> {
+) -> Result<Vec<Spot>> {
     let mut command = strace(cpu, log);
     command.args(["-e", &trace_all()]).args(operate(place, arguments)?);
     let end = finish(&mut command)?;
     if end != wanted {
         return Err(format!("{arguments:?} ended with {end:?} instead of {wanted:?}").into());
     }
-    calls(log, place, arguments.first() != Some(&PROGRAM))
+    spots(log, place, arguments.first() != Some(&PROGRAM))
 }
 
 /// Does an operation with a fault in one of its calls. Says as well whether that call was reached.
@@ -141,21 +142,20 @@ pub(crate) fn inject(
     Ok((end, is_reached))
 }
 
-/// The same with a call that is told by its file, at an ordinal in whatever thread comes to it.
+/// The same with a call that is told by its file, in one of several attempts.
 pub(crate) fn inject_at(
     cpu: usize,
     place: &Path,
     arguments: &[&str],
-    (fault, spot, ordinal): (Fault, &Spot, usize),
+    (fault, spot, attempt): (Fault, &Spot, usize),
     log: &Path,
 ) -> Result<(End, bool)> {
-    let [trace, inject] = fault.expressions(&spot.name, ordinal);
-    let mut command = strace_at(cpu, place, spot, log)?;
+    let [trace, inject] = fault.expressions(&spot.name, spot.ordinal(attempt));
+    let mut command = spot.strace(cpu, place, log)?;
     command.args(["-e", &trace, "-e", &inject]).args(operate(place, arguments)?);
     let end = finish(&mut command)?;
     let is_kill = fault == Fault::Kill;
-    let is_reached = is_kill == (end == End::Killed) && struck(log, is_kill)? == Some(spot.number);
-    Ok((end, is_reached))
+    Ok((end, is_kill == (end == End::Killed) && spot.is_struck(log, is_kill)?))
 }
 
 /// Runs a command to its end, or to the limit.

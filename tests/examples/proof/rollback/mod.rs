@@ -179,7 +179,7 @@ fn undisturbed(folder: &Path, operation: Operation, model: &Model) -> Result<Vec
     if !findings.is_clean() {
         return Err(format!("undisturbed, {}: {}", operation.name, findings.lines().join("; ")).into());
     }
-    points_of(operation, &found)
+    Ok(points_of(operation, &found))
 }
 
 /// Crashes once, and then in the recovery from it, at points drawn by the seed. Says how many pairs were tried.
@@ -207,7 +207,7 @@ fn try_pairs(
     let place = start_from(folder, worker, &crashed)?;
     let end = if operation.next[0] == PROGRAM { End::Refused } else { End::Acknowledged };
     let calls = trace_to(worker, &place, operation.next, &folder.join(format!("log{worker}")), end)?;
-    let mut kills = points_of(operation, &calls)?;
+    let mut kills = points_of(operation, &calls);
     kills.retain(|point| point.fault == Fault::Kill);
     let mut random = Random::new(seed ^ crash.noise());
     let mut tried = 0;

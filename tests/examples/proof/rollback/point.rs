@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::start_from;
 use crate::Result;
-use crate::strace::{Call, Spot};
+use crate::spot::Spot;
 use crate::victim::{End, Fault, PROGRAM, inject_at};
 
 /// A rollback, and the next start that completes it.
@@ -53,21 +53,11 @@ pub(super) struct Point {
 }
 
 /// A kill and both errors at each change.
-pub(super) fn points_of(operation: Operation, calls: &[Call]) -> Result<Vec<Point>> {
+pub(super) fn points_of(operation: Operation, spots: &[Spot]) -> Vec<Point> {
     let mut seen = BTreeSet::new();
-    let mut points = Vec::new();
-    for call in calls.iter().filter(|call| call.is_change) {
-        let Some(spot) = &call.spot else {
-            return Err(format!("{}({}) names no file of the place", call.name, call.arguments).into());
-        };
-        // Two threads may have a call about the same file and of the same ordinal; strace cannot tell them apart, and the
-        // first one is struck.
-        if seen.insert(spot.in_thread()) {
-            let faults = [Fault::Kill, Fault::Eio, Fault::Enospc];
-            points.extend(faults.map(|fault| Point { operation, fault, spot: spot.clone() }));
-        }
-    }
-    Ok(points)
+    let faults = [Fault::Kill, Fault::Eio, Fault::Enospc];
+    let of = |spot: &Spot| faults.map(|fault| Point { operation, fault, spot: spot.clone() });
+    spots.iter().filter(|spot| seen.insert(spot.aim())).flat_map(of).collect()
 }
 
 impl Point {
@@ -85,14 +75,11 @@ impl Point {
         state: &Path,
         arguments: &[&str],
     ) -> Result<Option<(PathBuf, End)>> {
-        let Spot { number, ordinal, .. } = self.spot;
         for attempt in 0..ATTEMPTS {
-            // As it was at first; and then, where other threads do it now, any that this call could have in its thread.
-            let ordinal = if attempt < 2 { ordinal } else { attempt % number + 1 };
             let place = start_from(folder, worker, state)?;
             let log = folder.join(format!("log{worker}"));
             let (end, is_reached) =
-                inject_at(worker, &place, arguments, (self.fault, &self.spot, ordinal), &log)?;
+                inject_at(worker, &place, arguments, (self.fault, &self.spot, attempt), &log)?;
             if is_reached || end == End::Hung {
                 return Ok(Some((place, end)));
             }
