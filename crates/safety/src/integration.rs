@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use evoseal_checkpoint::{
-    Checkpoint, CheckpointHandle, CheckpointStore, CheckpointStoreExt, DeleteReport, NewCheckpoint,
-    RetentionPolicy, Source, surplus,
-};
+use evoseal_checkpoint::{CheckpointHandle, CheckpointStore, CheckpointStoreExt, NewCheckpoint, Source};
 use evoseal_metrics::MetricStore;
 use evoseal_regression::{Detector, FurtherSamples, Measurements};
 use evoseal_rollback::{Attempt, Initiator, Rollback, RollbackMode, RollbackReport, RollbackRequest, Target};
@@ -30,15 +27,12 @@ use crate::remembered::Remembered;
 use crate::run_memory::CurrentRun;
 use crate::{Error, Result, SafetySwitches, StandardPolicy};
 
-/// How many held candidates a clean-up leaves alone, the newest ones: a run that decides little must not fill the disk.
-const HELD_MAX: usize = 20;
-
 /// Coordinates the checkpoint store, the metric store, the detector, the policy, the audit log and, where there is a
 /// workspace, the rollback (the published name for this part).
 #[derive(Debug)]
 pub struct SafetyIntegration {
-    switches: SafetySwitches,
-    checkpoints: Arc<dyn CheckpointStore>,
+    pub(crate) switches: SafetySwitches,
+    pub(crate) checkpoints: Arc<dyn CheckpointStore>,
     pub(crate) recorded: Recorded,
     pub(crate) detector: Arc<dyn Detector>,
     pub(crate) rollback: Option<Arc<dyn Rollback>>,
@@ -130,15 +124,6 @@ impl SafetyIntegration {
     /// The named baselines: name, version and checkpoint, sorted by name.
     pub async fn baselines(&self) -> Result<BTreeMap<String, (VersionId, CheckpointId)>> {
         Ok(self.remembered().await?.baselines.clone())
-    }
-
-    /// What [`cleanup_old_safety_data`](SafetyGate::cleanup_old_safety_data) would delete, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// Of the checkpoint store; it refuses to keep none at all.
-    pub async fn cleanup_plan(&self, keep_checkpoints: usize) -> Result<Vec<Checkpoint>> {
-        self.plan_clean_up(keep_checkpoints, BTreeSet::new()).await.map(|(doomed, _)| doomed)
     }
 
     /// What the audit log says by now.
@@ -248,115 +233,6 @@ impl SafetyIntegration {
             .push(format!("refused {version_id} and rolled back to {}", rolled_back.version_id));
         report.rollback = Some(rolled_back);
         Ok(report)
-    }
-
-    /// Checkpoints that no clean-up may delete: those `in_use`, known-good ones, the newest held ones, baselines, the parents of
-    /// all of these, and the newest, which may be a candidate that is being judged right now.
-    async fn protected(
-        &self,
-        in_use: BTreeSet<CheckpointId>,
-        listed: &[Checkpoint],
-    ) -> Result<BTreeSet<CheckpointId>> {
-        let mut protected = in_use;
-        {
-            let remembered = self.remembered().await?;
-            protected.extend(remembered.baselines.values().map(|(_, checkpoint)| *checkpoint));
-            protected.extend(remembered.accepted.keys());
-            protected.extend(remembered.held.iter().rev().take(HELD_MAX).map(|(_, checkpoint)| *checkpoint));
-        }
-        if let Some(rollback) = &self.rollback {
-            protected.extend(rollback.known_good().await?);
-        }
-        let children = listed.iter().filter(|checkpoint| protected.contains(&checkpoint.id));
-        let parents: Vec<CheckpointId> = children.filter_map(|child| child.details.parent).collect();
-        protected.extend(parents);
-        protected.extend(listed.last().map(|checkpoint| checkpoint.id));
-        Ok(protected)
-    }
-
-    /// What a clean-up would delete, oldest first, and how many checkpoints it would leave.
-    async fn plan_clean_up(
-        &self,
-        keep_checkpoints: usize,
-        in_use: BTreeSet<CheckpointId>,
-    ) -> Result<(Vec<Checkpoint>, usize)> {
-        let mut listed = self.checkpoints.list().await?;
-        let protected = self.protected(in_use, &listed).await?;
-        // Also refuses to keep none at all.
-        let mut doomed: BTreeSet<CheckpointId> =
-            surplus(&listed, keep_checkpoints as u64, &protected)?.into_iter().collect();
-        let policy = RetentionPolicy { last: keep_checkpoints as u64, ..self.switches.keep_more };
-        let candidates: Vec<_> = listed.iter().map(Into::into).collect();
-        for decision in policy.decide(&candidates, &protected)? {
-            if decision.verdict.is_keep() {
-                doomed.remove(&decision.id);
-            }
-        }
-        let left = listed.len() - doomed.len();
-        listed.retain(|checkpoint| doomed.contains(&checkpoint.id));
-        Ok((listed, left))
-    }
-
-    /// Deletes the oldest checkpoints that nobody may need until the store is well below its budget, should it be above.
-    /// One at a time: how much comes back is known only afterwards.
-    async fn obey_budget(&self, in_use: BTreeSet<CheckpointId>, deleted: &mut DeleteReport) -> Result<()> {
-        let budget = self.switches.max_store_bytes;
-        if budget == 0 || self.checkpoints.statistics().await?.total_size_bytes <= budget {
-            return Ok(());
-        }
-        let listed = self.checkpoints.list().await?;
-        let protected = self.protected(in_use, &listed).await?;
-        let may_go = |found: &&Checkpoint| found.pinned.is_none() && !protected.contains(&found.id);
-        for checkpoint in listed.iter().filter(may_go) {
-            let one = self.checkpoints.delete(&[checkpoint.id]).await?;
-            deleted.checkpoints.extend(one.checkpoints);
-            deleted.bytes_freed += one.bytes_freed;
-            // Storage that does not come back now, because someone is capturing or the store is damaged, would not come back
-            // for any other checkpoint either: none is deleted for nothing.
-            if one.bytes_freed == 0 {
-                break;
-            }
-            if self.checkpoints.statistics().await?.total_size_bytes <= budget - budget / 10 {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Checkpoints that no clean-up may delete because a rollback may need them: known-good versions, baselines, the parents
-    /// of these, and the newest.
-    ///
-    /// # Errors
-    ///
-    /// Of the checkpoint store, the audit log and the rollback manager.
-    pub async fn protected_checkpoints(&self) -> Result<BTreeSet<CheckpointId>> {
-        let listed = self.checkpoints.list().await?;
-        self.protected(BTreeSet::new(), &listed).await
-    }
-
-    /// Deletes the oldest checkpoints until `keep_checkpoints` are left, except those that are protected.
-    async fn clean_up(
-        &self,
-        keep_checkpoints: usize,
-        in_use: BTreeSet<CheckpointId>,
-    ) -> Result<CleanupReport> {
-        let (plan, left) = self.plan_clean_up(keep_checkpoints, in_use.clone()).await?;
-        let kept_protected = left.saturating_sub(keep_checkpoints) as u64;
-        let doomed: Vec<CheckpointId> = plan.iter().map(|checkpoint| checkpoint.id).collect();
-        let mut deleted = DeleteReport::default();
-        if !doomed.is_empty() {
-            deleted = self.checkpoints.delete(&doomed).await?;
-        }
-        self.obey_budget(in_use, &mut deleted).await?;
-        if deleted.checkpoints.is_empty() {
-            return Ok(CleanupReport { checkpoints_deleted: 0, bytes_freed: 0, kept_protected });
-        }
-        self.audit.append(AuditEvent::CleanedUp { checkpoints: deleted.checkpoints.clone() }).await?;
-        Ok(CleanupReport {
-            checkpoints_deleted: deleted.checkpoints.len() as u64,
-            bytes_freed: deleted.bytes_freed,
-            kept_protected,
-        })
     }
 }
 

@@ -94,6 +94,7 @@ mod audit_chain;
 mod audit_file;
 mod audit_verify;
 mod checks;
+mod clean_up;
 mod decision;
 mod error;
 mod evidence;
