@@ -1,10 +1,12 @@
 //! `cargo xtask crash rollback`: a rollback that is killed, or that fails, at every state-changing call, and then a recovery
 //! that is killed as well.
 //!
-//! After each fault the *next start* runs: the program for the program's rollback, [`evoseal_rollback::Rollback::recover`] for the library's.
-//! The next start asks for nothing that could be done: `evoseal rollback` without a target, in a project in which no version is
-//! known to be good, completes what was cut off and then refuses. So what is there afterwards is the work of recovery
-//! alone, and must be the old tree or the new one.
+//! A rollback by exchange is looked at right after the fault, too: nobody may ever see anything but the old tree or the new one.
+//!
+//! After each fault the *next start* runs: the program for the program's rollback, [`evoseal_rollback::Rollback::recover`] for
+//! the library's. The next start asks for nothing that could be done: `evoseal rollback` without a target, in a project in
+//! which no version is known to be good, completes what was cut off and then refuses. So what is there afterwards is the work
+//! of recovery alone, and must be the old tree or the new one.
 
 mod judge;
 mod library;
