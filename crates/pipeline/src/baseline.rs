@@ -35,6 +35,10 @@ impl EvolutionPipeline {
             let expected = self.parts.checkpoints.load(checkpoint).await?.tree;
             let found = self.parts.checkpoints.tree_digest(&self.parts.workspace).await?;
             if expected == found {
+                if run.state.is_refused(&known) {
+                    // A person rejected it, and no version could be restored in its place.
+                    self.refuse_refused(run, found).await?;
+                }
                 return Ok(true);
             }
             if let Some(version) = self.accepted_version_with(run, found).await? {

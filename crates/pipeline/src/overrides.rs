@@ -68,12 +68,12 @@ pub struct OverrideReport {
 
 impl OverrideReport {
     /// Whether what was wanted has come about. An approved version whose checkpoint is damaged is not accepted, and the
-    /// workspace is at another one.
+    /// workspace is at another one; one that is rejected may have to stay where no other can be restored.
     pub fn succeeded(&self) -> bool {
         let approve = self.plan.verdict == PersonsVerdict::Approve;
         self.settled.as_ref().is_none_or(|report| {
-            (!approve || report.version_accepted)
-                && report.rollback.as_ref().is_none_or(|rollback| !rollback.fell_back())
+            let moved = report.rollback.as_ref().is_some_and(|rollback| !rollback.fell_back());
+            (!approve || report.version_accepted) && (moved || self.plan.workspace_to.is_none())
         })
     }
 }

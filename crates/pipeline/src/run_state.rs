@@ -83,6 +83,14 @@ impl RunState {
         self.in_flight.as_ref().is_some_and(|flight| flight.validation.is_some())
     }
 
+    /// Whether a version is the candidate of an iteration and does not count as accepted.
+    pub(crate) fn is_refused(&self, version: &VersionRef) -> bool {
+        let is_it = |finished: &&FinishedIteration| {
+            finished.version().is_some_and(|found| found.version_id == version.version_id)
+        };
+        self.finished.iter().rev().find(is_it).is_some_and(|finished| !finished.stands_accepted())
+    }
+
     /// Adds one entry.
     pub fn apply(&mut self, entry: &JournalEntry) {
         match entry {

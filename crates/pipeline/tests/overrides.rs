@@ -6,12 +6,14 @@ mod support;
 use std::sync::Arc;
 
 use evoseal_pipeline::{
-    Error, IterationOutcome, IterationResult, LoopRules, OverrideRequest, Overrider, RunLock, RunState,
-    StopReason, VersionState,
+    CompletedOverride, Error, IterationOutcome, IterationResult, Journal, JournalEntry, LoopRules,
+    OverrideRequest, Overrider, RunLock, RunState, StopReason, VersionState,
 };
-use evoseal_safety::{AuditEvent, AuditLog, OnInconclusive, PersonsVerdict, Rule};
+use evoseal_safety::{
+    AuditEvent, AuditLog, OnInconclusive, PersonsDecision, PersonsOrder, PersonsVerdict, Rule,
+};
 use evoseal_testkit::{Crash, Fault, Step};
-use evoseal_types::ManualClock;
+use evoseal_types::{ManualClock, Timestamp};
 use support::{Scene, iterations};
 
 use PersonsVerdict::{Approve, Hold, Reject};
@@ -287,4 +289,67 @@ async fn an_override_that_is_killed_anywhere_is_completed_by_the_next_start_and_
             assert_eq!(said.count(), 1, "{context}");
         }
     }
+}
+
+/// Writes down what a person decides, as a process does that dies right after it; then damages every checkpoint, so that no
+/// rollback leads anywhere, and completes it.
+async fn complete_in_vain(scene: &Scene, iteration: u64, verdict: PersonsVerdict) -> CompletedOverride {
+    let plan = overrider(scene).plan(&request(iteration, verdict)).await.unwrap();
+    let decision = PersonsDecision {
+        version_id: plan.version.version_id.clone(),
+        verdict,
+        person: "ada".to_owned(),
+        at: Timestamp::default(),
+        reason: "I have looked at it".to_owned(),
+    };
+    let fall_back_to = plan.workspace_to.and_then(|version| version.checkpoint);
+    let order = PersonsOrder { decision, version: plan.version, fall_back_to };
+    let (mut journal, _) = Journal::open(&scene.journal_path()).unwrap();
+    journal.append(&JournalEntry::Overriding { iteration, tree: None, order }).unwrap();
+    drop(journal);
+    for known in evoseal_checkpoint::CheckpointStore::list(&scene.checkpoints).await.unwrap() {
+        scene.checkpoints.damage(known.id);
+    }
+    assert!(Overrider::is_unfinished(&scene.state_directory()));
+    let completed = overrider(scene).complete(None).await.unwrap().unwrap();
+    assert!(!Overrider::is_unfinished(&scene.state_directory()));
+    scene.checkpoints.repair();
+    // The fake leaves the workspace half-way where a rollback puts it back.
+    scene.write("program.txt", "time=90");
+    completed
+}
+
+#[tokio::test]
+async fn an_approval_that_leads_nowhere_is_none_and_keeps_no_run_from_going_on() {
+    let scene = accepted_and_undecided().await;
+    let settled = complete_in_vain(&scene, 2, Approve).await.report;
+    assert!(
+        settled.actions_taken[0].starts_with(
+            "v2 is not accepted, since it could not be restored: the rollback failed: none of 3 "
+        ),
+        "{settled:?}"
+    );
+    assert_eq!(states(&scene)[1], VersionState::Held);
+    scene.pipeline().run(iterations(1)).await.unwrap();
+    scene.assert_audited("after an approval that led nowhere").await;
+    decide(&scene, 2, Approve).await;
+}
+
+#[tokio::test]
+async fn a_rejected_version_that_cannot_be_left_is_no_version_to_start_from() {
+    let scene = accepted_and_undecided().await;
+    let settled = complete_in_vain(&scene, 1, Reject).await.report;
+    assert!(
+        settled.actions_taken[1]
+            .starts_with("the workspace could not leave it: the rollback failed: none of 1 "),
+        "{settled:?}"
+    );
+    assert_eq!(states(&scene)[0], VersionState::Rejected);
+    let error = scene.pipeline().run(iterations(1)).await.unwrap_err();
+    assert!(refused(&error).contains("v1, which was refused"), "{error}");
+    // Where it is left by hand, the run goes on from there.
+    scene.write("program.txt", "time=100");
+    scene.pipeline().run(iterations(0)).await.unwrap();
+    assert_eq!(scene.state().incumbent.unwrap().0.version_id.as_str(), "v0");
+    scene.assert_audited("after a rejection that led nowhere").await;
 }

@@ -276,7 +276,7 @@ pub trait SafetyGateExt: SafetyGate {
 impl<G: SafetyGate + ?Sized> SafetyGateExt for G {}
 
 /// An error and all its causes in one line.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }

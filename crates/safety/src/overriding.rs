@@ -4,7 +4,7 @@ use evoseal_rollback::{Initiator, Rollback, RollbackReport, RollbackRequest, Tar
 use evoseal_types::CheckpointId;
 
 use crate::audit::AuditEvent;
-use crate::gate::{SettlementReport, VersionRef};
+use crate::gate::{SettlementReport, VersionRef, describe};
 use crate::integration::{SafetyIntegration, already_there};
 use crate::person::{PersonsDecision, PersonsOrder, PersonsVerdict};
 use crate::{Error, Result};
@@ -42,7 +42,17 @@ impl SafetyIntegration {
                 reason: "there is no checkpoint or no workspace to bring it to".to_owned(),
             });
         };
-        let moved = move_to(rollback.as_ref(), target, &order.decision).await?;
+        let moved = match move_to(rollback.as_ref(), target, &order.decision).await {
+            Err(error) if leads_nowhere(&error) => {
+                // Waiting for it would keep every later run from starting. The person can ask again.
+                report.actions_taken.push(format!(
+                    "{version_id} is not accepted, since it could not be restored: {}",
+                    describe(&error)
+                ));
+                return Ok(());
+            }
+            moved => moved?,
+        };
         if moved.fell_back() {
             let (at, asked) = (&moved.version_id, &order.version.version_id);
             report.actions_taken.push(format!("{asked} could not be restored; the workspace is at {at}"));
@@ -77,9 +87,17 @@ impl SafetyIntegration {
         self.log_once(event).await?;
         report.actions_taken.push(format!("rejected {version_id}"));
         if let (Some(rollback), Some(target)) = (&self.rollback, order.fall_back_to) {
-            let moved = move_to(rollback.as_ref(), target, &order.decision).await?;
-            report.actions_taken.push(format!("the workspace is at {}", moved.version_id));
-            report.rollback = Some(moved);
+            match move_to(rollback.as_ref(), target, &order.decision).await {
+                Err(error) if leads_nowhere(&error) => {
+                    let why = describe(&error);
+                    report.actions_taken.push(format!("the workspace could not leave it: {why}"));
+                }
+                moved => {
+                    let moved = moved?;
+                    report.actions_taken.push(format!("the workspace is at {}", moved.version_id));
+                    report.rollback = Some(moved);
+                }
+            }
         }
         Ok(())
     }
@@ -102,6 +120,12 @@ impl SafetyIntegration {
         report.actions_taken.push(format!("holding {version_id}"));
         Ok(())
     }
+}
+
+/// Whether a rollback has ended because there is no version that it could go to: asked again it would end in the same way.
+fn leads_nowhere(error: &Error) -> bool {
+    use evoseal_rollback::Error as Rollback;
+    matches!(error, Error::Rollback(Rollback::Exhausted { .. } | Rollback::NoTarget { .. }))
 }
 
 /// Brings the workspace to a checkpoint; nothing is done where it is there already.

@@ -61,7 +61,13 @@ async fn run(
     }
     let report = overrider.carry_out(&request).await?;
     output.data(&report, || done(&report));
-    Ok(if report.succeeded() { Exit::Done } else { Exit::Found })
+    let moved = report.settled.as_ref().is_none_or(|settled| settled.rollback.is_some());
+    Ok(match report.succeeded() {
+        true => Exit::Done,
+        false if moved => Exit::Found,
+        // No version could be restored: a person must look.
+        false => Exit::Damaged,
+    })
 }
 
 /// What would happen.
