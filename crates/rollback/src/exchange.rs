@@ -141,19 +141,22 @@ impl Exchange {
         let kept = self.kept(&old, &new, goes)?;
         let lent = kept.iter().try_for_each(|path| self.lend(&old, &new, path));
         // A file system that keeps names in no order must not keep the exchange and lose what was lent for it.
-        let swapped = lent.and_then(|()| self.sync(&new)).and_then(|()| {
-            let above = self.above.directory(b"").map_err(|error| self.fail("open", b"", error))?;
-            let (one, other) = (OsString::from_vec(self.name.clone()), OsString::from_vec(self.beside()));
-            let exchange = || Ok(renameat_with(&above, &one, &above, &other, RenameFlags::EXCHANGE)?);
-            self.files.step("exchange", &self.workspace, exchange).map_err(explained)
-        });
+        let swapped = lent.and_then(|()| self.sync(&new)).and_then(|()| self.exchange_roots());
+        // Nor may it keep the record of the rollback and lose the exchange: one that is not durable is taken back.
+        let swapped = swapped.and_then(|()| self.sync(&new).inspect_err(|_| drop(self.exchange_roots())));
         if let Err(error) = swapped {
             // What stays lent after this is brought home by whoever goes on.
             let _ = self.tidy();
             return Err(error);
         }
-        // Nor may it keep the record of the rollback and lose the exchange.
-        self.sync(&new)
+        Ok(())
+    }
+
+    fn exchange_roots(&self) -> Result<()> {
+        let above = self.above.directory(b"").map_err(|error| self.fail("open", b"", error))?;
+        let (one, other) = (OsString::from_vec(self.name.clone()), OsString::from_vec(self.beside()));
+        let exchange = || Ok(renameat_with(&above, &one, &above, &other, RenameFlags::EXCHANGE)?);
+        self.files.step("exchange", &self.workspace, exchange).map_err(explained)
     }
 
     /// Makes everything durable.
