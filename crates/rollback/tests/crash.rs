@@ -4,13 +4,16 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::case::{Case, last_change, steps, survive};
-use common::{in_each_mode, to, to_id};
+use common::{Scene, in_each_mode, to, to_id};
+use evoseal_checkpoint::CheckpointStore;
 use evoseal_rollback::{Error, FunctionVerifier, Initiator, Rollback, RollbackMode, Target};
-use evoseal_testkit::Fault;
+use evoseal_testkit::{Fault, Tree};
+use evoseal_types::EntryPath;
 
 /// Kills a rollback at every step and recovers; `wanted` is the tree that a completed one leaves.
 async fn killed_anywhere(mode: RollbackMode, damaged: &[usize], restores: Option<usize>) {
@@ -183,12 +186,48 @@ async fn work_done_between_a_crash_and_the_recovery_is_saved(mode: RollbackMode)
     assert!(case.attempt(restore + 2, Fault::Crash).await.is_none());
     case.scene.faults.disarm();
     case.scene.write("code", "repaired by hand");
+    case.scene.write("notes/repair", "what was done");
     let by_hand = case.scene.tree();
     case.manager().recover().await.unwrap().unwrap();
     assert_eq!(case.scene.tree(), case.tree_of(1));
     let targets = case.scene.manager().get_available_rollback_targets().await.unwrap();
     assert_eq!(targets[0].details.version_id.as_str(), "before-recovery-1");
     assert_eq!(case.scene.store.tree(targets[0].id).unwrap(), by_hand);
+}
+
+async fn what_is_written_into_an_ignored_file_before_a_recovery_is_saved(mode: RollbackMode) {
+    for at in 0.. {
+        // `v1` holds the notes, `v2` ignores them, and no version is fit.
+        let case = Case { scene: Scene { mode, ..Scene::new() }, ids: Vec::new(), before: Tree::default() };
+        case.scene.write("notes", "of v1");
+        let v1 = case.scene.checkpoint("v1", None).await.id;
+        case.scene.write(".gitignore", "notes\n");
+        let v2 = case.scene.checkpoint("v2", Some(v1)).await.id;
+        case.scene.write("notes", "mine");
+        let never =
+            || Arc::new(FunctionVerifier::new("never", async |_, _| Ok(Err("it is not fit".to_owned()))));
+        let manager = || case.builder().verifier(never()).build().unwrap();
+        for id in [v1, v2] {
+            manager().mark_known_good(id).await.unwrap();
+        }
+        let rollback = manager();
+        case.scene.faults.arm(at, Fault::Crash);
+        let killed = survive(tokio::spawn(async move { rollback.roll_back(to_id(v2)).await })).await;
+        case.scene.faults.disarm();
+        if killed.is_some() {
+            assert!(at > 40, "{at} steps are too few for two targets");
+            break;
+        }
+        case.scene.write("notes", "after the crash");
+        let recovered = manager().recover().await;
+        assert!(!case.has_intent(), "step {at}: {recovered:?}");
+        let path = EntryPath::new("notes").unwrap();
+        let mut held = BTreeSet::from([std::fs::read(case.scene.workspace().join("notes")).unwrap()]);
+        for target in case.scene.manager().get_available_rollback_targets().await.unwrap() {
+            held.extend(case.scene.store.read_file(target.id, &path).await);
+        }
+        assert!(held.contains(&b"after the crash"[..]), "step {at}");
+    }
 }
 
 async fn a_new_rollback_first_completes_the_interrupted_one(mode: RollbackMode) {
@@ -245,6 +284,7 @@ async fn a_damaged_intent_is_reported_and_set_aside_by_the_next_rollback(mode: R
 }
 
 in_each_mode! {
+    what_is_written_into_an_ignored_file_before_a_recovery_is_saved
     killed_at_any_step_a_rollback_is_completed_exactly_once
     killed_at_any_step_of_a_fall_back_it_is_completed_exactly_once
     killed_at_any_step_of_a_failing_rollback_the_workspace_is_put_back

@@ -42,7 +42,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         2 => path().prop_map(Edit::Folder),
         2 => (path(), "[abc/.]{1,5}").prop_map(|(path, target)| Edit::Link(path, target)),
         4 => path().prop_map(Edit::Remove),
-        1 => prop_oneof![Just(vec![]), Just(vec!["b"]), Just(vec!["c"]), Just(vec!["b", "c"])]
+        3 => prop_oneof![Just(vec![]), Just(vec!["b"]), Just(vec!["c"]), Just(vec!["b", "c"])]
             .prop_map(Edit::Ignore),
     ]
 }
@@ -126,7 +126,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => vec(edit(), 1..8).prop_map(Event::Edits),
         3 => vec(edit(), 1..8).prop_map(Event::Accept),
-        1 => any::<usize>().prop_map(Event::Condemn),
+        2 => any::<usize>().prop_map(Event::Condemn),
         1 => any::<usize>().prop_map(Event::Damage),
         6 => course.prop_map(Event::RollBack),
     ]

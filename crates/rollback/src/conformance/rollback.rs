@@ -254,6 +254,7 @@ macro_rules! __rollback_cases {
             an_ignored_file_that_is_removed_is_saved_and_brought_back_by_undo
             ignored_files_that_no_version_holds_stay
             after_a_failure_ignored_files_are_as_they_were
+            what_was_saved_for_another_version_and_stays_is_not_reported
             a_fallback_costs_no_ignored_file
             after_a_failure_nothing_is_left_in_ignored_places
             an_interrupted_rollback_costs_no_ignored_file

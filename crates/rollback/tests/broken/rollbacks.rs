@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use evoseal_checkpoint::{Checkpoint, CheckpointStore, NewCheckpoint, RestoreMode, RestoreReport, Source};
+use evoseal_checkpoint::{
+    Checkpoint, CheckpointStore, CheckpointStoreExt, NewCheckpoint, RestoreMode, RestoreReport, Source,
+};
 use evoseal_rollback::conformance::{self, Place, RollbackFixture};
 use evoseal_rollback::{
     Error, Initiator, KnownGoodLadder, Result, Rollback, RollbackManager, RollbackManagerBuilder,
@@ -63,6 +65,7 @@ enum Wrong {
     RecoversWithoutHealth,
     ForgetsWhatItSavedOnFallback,
     PutsBackWhatIsNotIgnored,
+    ReportsWhatStayedAsRemoved,
     StopsAtAMess,
     TriesAgainAfterACrash,
 }
@@ -210,6 +213,12 @@ impl Rollback for Broken {
                     self.place.store.delete(&[saved]).await?;
                 }
                 Ok(report)
+            }
+            Wrong::ReportsWhatStayedAsRemoved => {
+                let report = self.inner.roll_back(request).await?;
+                let before = report.saved.unwrap_or(report.restored);
+                let changes = self.place.store.diff(before, report.restored).await?;
+                Ok(RollbackReport { changes, ..report })
             }
             Wrong::PutsBackWhatIsNotIgnored => {
                 let aside = self.aside().await?;
@@ -457,6 +466,7 @@ async fn every_wrong_rollback_is_rejected_by_the_case_that_is_meant_for_it() {
         (Wrong::BelievesSilence, "a_health_check_that_never_answers_is_no_approval"),
         (Wrong::ForgetsWhatItSavedOnFallback, "a_fallback_costs_no_ignored_file"),
         (Wrong::PutsBackWhatIsNotIgnored, "after_a_failure_nothing_is_left_in_ignored_places"),
+        (Wrong::ReportsWhatStayedAsRemoved, "what_was_saved_for_another_version_and_stays_is_not_reported"),
         (Wrong::StopsAtAMess, "what_a_failed_check_leaves_behind_does_not_stop_the_ladder"),
         (Wrong::TriesAgainAfterACrash, "recovery_does_not_try_again_what_had_failed"),
         (Wrong::RecoversWithoutHealth, "recovery_leaves_an_unhealthy_target_too"),

@@ -9,14 +9,17 @@ use super::bench::{Bench, Doctor, request};
 use crate::conformance::watched::WAYS;
 use crate::{RollbackReport, Target};
 
-/// `v1` holds the file `notes`. `v2` ignores it, and so it has become a person's own; it is in no version as it is now.
+/// `v1` holds the files `notes` and `key`. `v2` ignores them, and so they have become a person's own; the notes are in no
+/// version as they are now.
 async fn notes_of_a_person(fixture: &dyn RollbackFixture) -> Bench<'_> {
     let mut bench = Bench::empty(fixture);
     bench.write("v1");
-    bench.write_file("notes", "of v1");
+    for name in ["notes", "key"] {
+        bench.write_file(name, "of v1");
+    }
     bench.accept("v1").await;
     bench.write("v2");
-    bench.write_file(".gitignore", "notes\ncache\n");
+    bench.write_file(".gitignore", "notes\nkey\ncache\n");
     bench.accept("v2").await;
     bench.write_file("notes", "mine");
     bench.write_file("cache/deep/x", "made by a build");
@@ -104,18 +107,50 @@ pub async fn ignored_files_that_no_version_holds_stay<F: RollbackFixture>(fixtur
     stay(&bench, "after a rollback that failed");
 }
 
-/// A rollback that fails puts back the ignored files that it has overwritten.
+/// A rollback that fails puts back the ignored files that it has overwritten, for whichever version, and leaves those alone
+/// that are the same in one.
 pub async fn after_a_failure_ignored_files_are_as_they_were<F: RollbackFixture>(fixture: &F) {
-    let mut bench = notes_of_a_person(fixture).await;
+    for is_second in [false, true] {
+        let mut bench = notes_of_a_person(fixture).await;
+        let doctor = Arc::new(Doctor::default());
+        for id in &bench.ids {
+            doctor.condemn(*id);
+        }
+        bench.place.verifier = Some(Arc::<Doctor>::clone(&doctor));
+        bench.write("edited");
+        let before = bench.tree().await;
+        let (target, expected) = if is_second {
+            (Target::LastKnownGood, vec![bench.ids[1], bench.ids[0]])
+        } else {
+            (Target::Checkpoint(bench.ids[0]), vec![bench.ids[0]])
+        };
+        bench.roll_back(target).await.expect_err("no target is healthy");
+        assert_eq!(doctor.looked_at(), expected, "what was looked at");
+        assert_eq!(bench.tree().await, before, "the workspace");
+        for (name, text) in [("notes", "mine"), ("key", "of v1"), ("cache/deep/x", "made by a build")] {
+            assert_eq!(bench.read(name).as_deref(), Some(text), "{name}");
+        }
+    }
+}
+
+/// What was saved for the sake of a version that did not work, and stays with the one that did, is not reported as removed.
+pub async fn what_was_saved_for_another_version_and_stays_is_not_reported<F: RollbackFixture>(fixture: &F) {
+    let mut bench = Bench::empty(fixture);
+    bench.write("v1");
+    bench.write_file(".gitignore", "notes\n");
+    bench.accept("v1").await;
+    bench.write("v2");
+    std::fs::remove_file(bench.place.workspace.join(".gitignore")).expect("the rules can be removed");
+    bench.accept("v2").await;
+    bench.write_file(".gitignore", "notes\n");
+    bench.write_file("notes", "mine");
     let doctor = Arc::new(Doctor::default());
-    doctor.condemn(bench.ids[0]);
+    doctor.condemn(bench.ids[1]);
     bench.place.verifier = Some(Arc::<Doctor>::clone(&doctor));
-    let before = bench.tree().await;
-    bench.roll_back(Target::Checkpoint(bench.ids[0])).await.expect_err("the target is unhealthy");
-    assert_eq!(doctor.looked_at(), bench.ids[..1], "what was looked at");
-    assert_eq!(bench.tree().await, before, "the workspace");
-    assert_eq!(bench.read("notes").as_deref(), Some("mine"), "the notes");
-    assert_eq!(bench.read("cache/deep/x").as_deref(), Some("made by a build"), "the build cache");
+    let report = bench.roll_back(Target::LastKnownGood).await.expect("the older version is healthy");
+    assert_eq!((report.restored, bench.read("notes").as_deref()), (bench.ids[0], Some("mine")));
+    let changed: Vec<String> = report.changes.iter().map(|change| change.path.to_string()).collect();
+    assert_eq!(changed, ["code"], "the changes in the report");
 }
 
 /// A rollback that was killed loses no ignored file either.
