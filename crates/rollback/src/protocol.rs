@@ -322,8 +322,10 @@ impl Protocol {
         target: CheckpointId,
         deadline: &Deadline,
     ) -> Result<Result<Restored, String>> {
-        if !intent.attempts.is_empty() {
-            self.begin_next(intent, target, deadline).await?;
+        if !intent.attempts.is_empty()
+            && let Err(reason) = self.begin_next(intent, target, deadline).await?
+        {
+            return Ok(Err(reason));
         }
         self.restore(intent, held, target, deadline).await
     }

@@ -16,7 +16,7 @@ use crate::files::failed;
 use crate::intent::Intent;
 use crate::protocol::{Protocol, describe, unwind};
 use crate::saving::{Paths, compared, has, source_with};
-use crate::{Error, Result};
+use crate::{Error, Result, RollbackMode};
 
 /// A checkpoint that equals the workspace as a rollback or a recovery found it, and has of what is ignored in it all that
 /// the targets would touch.
@@ -119,13 +119,13 @@ impl Protocol {
 
     /// Everything before another target is tried: the workspace is what it was, and all that is at stake with this target
     /// is held. That is not done before the first fails, since an old version may ignore less, and whole caches would be
-    /// saved for one that is hardly ever tried.
+    /// saved for one that is hardly ever tried. The inner error is why the target cannot be tried.
     pub(crate) async fn begin_next(
         &self,
         intent: &mut Intent,
         target: CheckpointId,
         deadline: &Deadline,
-    ) -> Result<()> {
+    ) -> Result<Result<(), String>> {
         self.clear_beside(intent).await?;
         let is_back = match self.put_back(intent).await {
             // Without a way back there is all the more reason to try what is left.
@@ -135,6 +135,17 @@ impl Protocol {
         let entries = self.readable(intent.way_back()).await?.unwrap_or_default();
         let mut at_stake = deadline.within(self.at_stake(target, &entries, Same::Too)).await?;
         let is_held = at_stake.is_empty();
+        if let Some(first) = at_stake.first()
+            && !is_back
+            && intent.mode == RollbackMode::Exchange
+        {
+            // Nobody could tell it, in the tree that is left behind, from what appears at the very moment.
+            let count = at_stake.len();
+            return Ok(Err(format!(
+                "it would overwrite {first}, one of {count} entries that are ignored, and the checkpoint of the \
+                 workspace as it was is damaged"
+            )));
+        }
         if !is_held {
             at_stake.extend(entries.into_iter().map(|entry| entry.path));
             let name = ("before-rollback", intent.after_sequence + 1);
@@ -145,7 +156,7 @@ impl Protocol {
         if is_back || is_held {
             intent.held = intent.attempts.len() + 1;
         }
-        self.keep(intent).await
+        self.keep(intent).await.map(Ok)
     }
 
     /// Takes out of the workspace what the targets that were tried have brought into it. A restore of what was there before

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use common::case::survive;
-use common::{Scene, to, to_id};
+use common::{MODES, Scene, to, to_id};
 use evoseal_checkpoint::CheckpointStore;
 use evoseal_rollback::{
     Error, FunctionVerifier, Rollback, RollbackManager, RollbackMode, RollbackReport, RollbackRequest, Target,
@@ -384,6 +384,29 @@ fn whatever_happens(mode: RollbackMode, events: &[Event]) {
         }
         world.assert_history().await;
     });
+}
+
+/// Found by the property below: the version that the workspace was at has rotted, and somebody has edited after the crash.
+#[test]
+fn a_fallback_without_a_way_back_claims_no_more_than_it_did() {
+    let write = |path: &str| Edit::Write(path.to_owned(), Vec::new());
+    for mode in MODES {
+        for at in 0..40 {
+            let course = Course {
+                goal: Goal::Version(1),
+                fault: Some((at, Fault::Crash)),
+                edits: vec![write("c/c")],
+                again: None,
+            };
+            let events = [
+                Event::Accept(vec![write("b")]),
+                Event::Accept(vec![write("c/b"), Edit::Ignore(vec!["b"])]),
+                Event::Damage(1),
+                Event::RollBack(course),
+            ];
+            whatever_happens(mode, &events);
+        }
+    }
 }
 
 proptest! {
